@@ -124,7 +124,7 @@ def checked(found: Any, reference: str) -> Backend:
             f"backend {info.name!r} is written for contract {major}.{minor}, this harness has {ours}: "
             "install a matching version of one of them"
         )
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _from_module(name: str) -> Any:

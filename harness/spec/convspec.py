@@ -274,7 +274,7 @@ class ConvSpec:
         known = {f.name for f in fields(cls)}
         if unknown := set(values) - known:
             raise SpecError(f"unknown field {sorted(unknown)[0]!r}: the fields are {', '.join(sorted(known))}")
-        tuples = {
+        tuples: dict[str, Any] = {
             k: tuple(tuple(e) if isinstance(e, list | tuple) else e for e in v) if isinstance(v, list | tuple) else v
             for k, v in values.items()
         }

@@ -68,7 +68,7 @@ class DType:
     @property
     def exact_limit(self) -> int:
         """The largest n such that every integer of magnitude n or less is representable."""
-        return 2**self.precision if self.is_float else 2**self.precision - 1
+        return (1 << self.precision) - (0 if self.is_float else 1)
 
 
 DTYPES: dict[str, DType] = {

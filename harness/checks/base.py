@@ -1,0 +1,118 @@
+"""What a check is, and what it is given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from harness.backend import BackendInfo, Device
+from harness.catalogue import Case
+from harness.data import Operands
+from harness.oracle import Reference, tolerance
+from harness.oracle.cache import OracleCache
+from harness.records import Verdict
+from harness.spec import ConvSpec
+
+
+class RunEnded(Exception):
+    """The backend gave no output to judge; carries the verdict (CRASH, TIMEOUT, FAIL of the contract, ...)."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(f"{verdict.status}: {verdict.message}")
+        self.verdict = verdict
+
+
+class Run(Protocol):
+    """Calls the backend under judgement."""
+
+    def __call__(self, ops: Operands, *, poison: int = 0) -> np.ndarray:
+        """The output on `ops`, a copy of the harness's own.
+
+        `poison` chooses one of two patterns that the output holds beforehand. Raises `RunEnded` if
+        nothing came back, or if guard bands, inputs or unwritten elements show a broken contract.
+        """
+        ...
+
+
+@dataclass(eq=False)
+class Problem:
+    """One case on one backend's device, with all that judging it needs.
+
+    Attributes
+    ----------
+    case : Case
+    spec : ConvSpec
+    info : BackendInfo
+        What the backend declares of itself.
+    device : Device
+    oracle : OracleCache
+        Data and references, shared between backends.
+    """
+
+    case: Case
+    spec: ConvSpec
+    info: BackendInfo
+    device: Device
+    oracle: OracleCache
+    _outputs: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
+
+    def data(self, recipe: str, *more: object) -> tuple[Operands, Reference]:
+        """Operands of a recipe and their reference."""
+        return self.oracle.get(recipe, self.spec, self.case.id, *more)
+
+    def tolerance(self, data: str, ops: Operands, ref: Reference) -> np.ndarray:
+        """The bound that holds for the declared class; see `harness.oracle.tolerance`."""
+        return tolerance(self.spec, self.info.algorithm_for(self.spec), self.device, data, ops, ref)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether exact data must come out equal: sums of exact products in any order."""
+        return self.info.algorithm_for(self.spec).kind == "direct"
+
+    def output(self, run: Run, recipe: str, *more: object) -> np.ndarray:
+        """The backend's output on a recipe's data; run once, then kept for the checks that follow."""
+        key = (recipe, *more)
+        if key not in self._outputs:
+            self._outputs[key] = run(self.data(recipe, *more)[0])
+        return self._outputs[key]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check.
+
+    Attributes
+    ----------
+    name, title : str
+    judge : callable
+        (problem, run) -> Verdict. Its docstring is the theorem.
+    applies : callable
+        (case, spec) -> None, or the reason why the theorem does not hold there.
+    data : bool
+        Whether its data decide if a case is WEAK.
+    """
+
+    name: str
+    title: str
+    judge: Callable[[Problem, Run], Verdict]
+    applies: Callable[[Case, ConvSpec], str | None]
+    data: bool = False
+
+    @property
+    def theorem(self) -> str:
+        """What is true of every right backend, and where."""
+        return inspect.getdoc(self.judge) or ""
+
+
+def always(case: Case, spec: ConvSpec) -> str | None:
+    """Applies everywhere."""
+    return None
+
+
+def has_output(case: Case, spec: ConvSpec) -> str | None:
+    """Applies where there is an element to compare."""
+    return "the output is empty" if 0 in spec.out_shape else None

@@ -1,0 +1,41 @@
+"""Which backends a command is about, and what their probes found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from harness.run.limits import Limits
+    from harness.run.probe import ProbeReport
+
+
+def references(settings: Settings, names: Sequence[str] = ()) -> list[str]:
+    """References of the backends that are named, else of the settings', else of every installed one.
+
+    Raises
+    ------
+    UnknownBackend
+        If a name means none.
+    """
+    from harness.registry import Registry
+
+    registry = Registry.installed()
+    wanted = names or settings.backends or tuple(registry.entries)
+    return list(dict.fromkeys(registry.reference(name) for name in wanted))
+
+
+def worker_limits(settings: Settings) -> Limits:
+    """What a worker may use under these settings."""
+    from harness.run.limits import Limits
+
+    return Limits(seconds=settings.timeout, memory=settings.memory, threads=settings.threads)
+
+
+def probe_backends(settings: Settings, names: Sequence[str] = ()) -> list[ProbeReport]:
+    """Probe each of `references` in a worker of its own."""
+    from harness.run.probe import probe_all
+
+    return probe_all(references(settings, names), worker_limits(settings))

@@ -1,0 +1,203 @@
+"""The recipes: what the operands of a check hold, and why those values.
+
+Every recipe is a function (spec, key) -> Operands. Integer-valued recipes do not depend on the
+seed, so that their oracle results can be kept across runs; `SEEDED` names those that do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isqrt, prod
+
+import numpy as np
+
+from harness.data.operands import Operands
+from harness.data.raw import nonzero_integers, s_fill, signs, words
+from harness.spec import ConvSpec
+from harness.spec.host import numpy_dtype
+
+Recipe = Callable[[ConvSpec, tuple[object, ...]], Operands]
+
+
+def exact_budget(spec: ConvSpec) -> int:
+    """The largest sum |w||x| + |b| whose every partial sum the accumulator holds exactly.
+
+    2**p of the accumulator (NUMERICS, "Exact data"), and half the output's range, so that no output
+    rounds to infinity.
+    """
+    return min(spec.acc_type.exact_limit, int(spec.out_type.max) // 2 if spec.out_dtype == "f16" else 2**53)
+
+
+def integers(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
+    """Small nonzero integers, as large as the accumulator sums exactly in any order."""
+    budget = exact_budget(spec)
+    largest = spec.in_type.exact_limit
+    if spec.op == "max_pool":
+        top = min(largest, 2**20)
+        return _typed(spec, nonzero_integers(words(prod(spec.x_shape), *key, "x"), -top, top), None, None)
+    bias = min(127, budget // 4)
+    each = (budget - bias) // max(1, spec.accumulation_length)
+    wx, ww, wb = (words(prod(s), *key, name) if s else None for name, s in _shapes(spec))
+    assert wx is not None
+    if spec.is_pool:
+        top = min(largest, max(each, 1))
+        x = nonzero_integers(wx, -top, top)
+        return _typed(spec, _thin(x, budget // 2) if each < 1 else x, None, None)
+    assert ww is not None
+    if each >= 1:
+        c = min(largest, isqrt(each))
+        a = min(largest, each // c)
+        x, w = nonzero_integers(wx, -a, a), nonzero_integers(ww, -c, c)
+    else:
+        x, w = signs(wx), _thin_weights(spec, signs(ww), budget - bias)
+    b = None if wb is None else nonzero_integers(wb, -bias, bias)
+    return _typed(spec, x, w, b)
+
+
+def input_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
+    """Isolated ones in x, so far apart that no output sees two; every weight a different integer.
+
+    The output then *is* the kernel: each tap, found at its place. For max_pool the impulses stand among
+    distinct negative numbers; where padding copies data, one impulse an axis may be read several times.
+    """
+    offset = words(spec.rank + 1, *key, "offset")
+    x = np.zeros(spec.x_shape)
+    if spec.op == "max_pool":
+        low = -min(spec.in_type.exact_limit, 2**20)
+        x[...] = nonzero_integers(words(x.size, *key, "x"), low, -1).reshape(x.shape)
+    places = [
+        np.arange(int(offset[i] % np.uint64(min(a.extent, a.n))), a.n, a.extent if spec.padding_mode == "zeros" else a.n)
+        for i, a in enumerate(spec.axes)
+    ]
+    grid = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, spec.rank)
+    for n in range(spec.batch):
+        for j, place in enumerate(grid):
+            c = (j + n + int(offset[-1] % np.uint64(spec.in_channels))) % spec.in_channels
+            plane = x[n, c]
+            plane[tuple(int(p) for p in place)] = 1 + (j % 7 if spec.op == "max_pool" else 0)
+    return _typed(spec, x, None if spec.is_pool else _distinct(spec, spec.w_shape, key, "w"), _small_bias(spec, key))
+
+
+def tap_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
+    """One tap of 1 an output channel, a different one each; every input element a different integer.
+
+    Each output channel is then a shifted, subsampled copy of the input: a tap at a wrong place, or a
+    wrong input channel, shows as wrong numbers. `key` ends with the round; rounds walk the taps.
+    """
+    assert spec.w_shape is not None
+    w = np.zeros(spec.w_shape)
+    at = int(str(key[-1]))
+    transposed = spec.op == "conv_transpose"
+    taps = prod(spec.kernel_size) * (spec.in_channels // spec.groups)
+    rows = w.reshape(spec.w_shape[0], -1) if not transposed else None
+    for m in range(spec.out_channels):
+        t = tap_order(taps, at * spec.out_channels + m)
+        if rows is not None:
+            rows[m, t] = 1
+        else:
+            c, k = divmod(t, prod(spec.kernel_size))
+            group, column = divmod(m, spec.out_channels // spec.groups)
+            w[(group * (spec.in_channels // spec.groups) + c, column, *np.unravel_index(k, spec.kernel_size))] = 1
+    return _typed(spec, _distinct(spec, spec.x_shape, key, "x"), w, _small_bias(spec, key))
+
+
+def tap_order(taps: int, i: int) -> int:
+    """The i-th tap of a walk over all `taps` that begins first, last, then by a stride prime to it."""
+    i %= taps
+    if taps <= 2 or i == 0:
+        return i
+    if i == 1:
+        return taps - 1
+    inner = taps - 2
+    step = next(s for s in range(max(1, int(inner * 0.618)), inner + 1) if np.gcd(s, inner) == 1)
+    return 1 + (i - 2) * step % inner
+
+
+def zero_mean(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
+    """Random sign x [1, 2) with every bit of the significand in use: sums of sqrt(K), errors of 8 u A."""
+    x = s_fill(words(prod(spec.x_shape), *key, "x"), spec.in_type)
+    w = None if spec.w_shape is None else s_fill(words(prod(spec.w_shape), *key, "w"), spec.in_type)
+    b = None
+    if spec.bias:
+        wb = words(spec.out_channels, *key, "b")
+        b = s_fill(wb, spec.acc_type).astype(np.float64) * np.where(wb & np.uint64(2), 1.0, 2.0)
+    return _typed(spec, x, w, b)
+
+
+RECIPES: dict[str, Recipe] = {
+    "integers": integers,
+    "input_impulses": input_impulses,
+    "tap_impulses": tap_impulses,
+    "zero_mean": zero_mean,
+}
+#: Recipes whose data change with the seed.
+SEEDED = frozenset({"zero_mean"})
+
+
+def draw(recipe: str, spec: ConvSpec, case: str, seed: int, *more: object) -> Operands:
+    """Operands of `recipe` for a case.
+
+    Parameters
+    ----------
+    recipe : str
+        A key of `RECIPES`.
+    spec : ConvSpec
+    case : str
+        The case's id, part of the key of the random words.
+    seed : int
+        The run's; ignored by recipes that are not `SEEDED`.
+    *more
+        Further parts of the key (a round's number, a variant).
+
+    Returns
+    -------
+    Operands
+        C-contiguous arrays of the specification's shapes and dtypes.
+    """
+    return RECIPES[recipe](spec, (seed if recipe in SEEDED else "fixed", case, recipe, *more))
+
+
+def _shapes(spec: ConvSpec) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
+    return ("x", spec.x_shape), ("w", spec.w_shape), ("b", spec.b_shape)
+
+
+def _typed(spec: ConvSpec, x: np.ndarray, w: np.ndarray | None, b: np.ndarray | None) -> Operands:
+    """Cast exactly to the specification's types and shapes."""
+    put = numpy_dtype(spec.in_dtype)
+    return Operands(
+        np.ascontiguousarray(x.reshape(spec.x_shape).astype(put, copy=False)),
+        None if w is None else np.ascontiguousarray(w.reshape(spec.w_shape or ()).astype(put, copy=False)),
+        None if b is None else np.ascontiguousarray(b.astype(numpy_dtype(spec.acc_dtype), copy=False)),
+    )
+
+
+def _distinct(spec: ConvSpec, shape: tuple[int, ...] | None, key: tuple[object, ...], name: str) -> np.ndarray:
+    """Nonzero integers, all different where the input's type holds that many, in a random order."""
+    assert shape is not None
+    n = prod(shape)
+    reads = 1 if spec.padding_mode == "zeros" else prod(spec.kernel_size)
+    top = min(spec.in_type.exact_limit, (exact_budget(spec) - 100) // reads)
+    span = min(n + 1, 2 * max(top, 1))
+    value = np.argsort(words(n, *key, name), kind="stable") % span - span // 2
+    return (value + (value >= 0)).astype(np.float64)
+
+
+def _small_bias(spec: ConvSpec, key: tuple[object, ...]) -> np.ndarray | None:
+    return nonzero_integers(words(spec.out_channels, *key, "b"), -100, 100) if spec.bias else None
+
+
+def _thin(x: np.ndarray, most: int) -> np.ndarray:
+    """Keep at most `most` nonzero elements, spread evenly."""
+    keep = np.zeros(x.size, bool)
+    keep[:: -(-x.size // most)] = True
+    return np.where(keep, x, 0.0)
+
+
+def _thin_weights(spec: ConvSpec, w: np.ndarray, most: int) -> np.ndarray:
+    """Keep at most `most` nonzero weights an output channel."""
+    assert spec.w_shape is not None
+    rows = w.reshape(spec.w_shape)
+    lead = rows if spec.op == "conv" else np.moveaxis(rows, 1, 0)
+    flat = np.stack([_thin(np.roll(r.reshape(-1), i), most) for i, r in enumerate(np.ascontiguousarray(lead))])
+    thin = flat.reshape(lead.shape)
+    return thin if spec.op == "conv" else np.moveaxis(thin, 0, 1)

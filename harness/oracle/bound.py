@@ -1,0 +1,150 @@
+"""How far from the right output is still right: the tolerance, derived, never tuned.
+
+    tol = E + u_out (|y| + E) + eta_out      (the output's terms only where it rounds again)
+    E   = c(class, data) u A + 2 max(1, sqrt K) u |b| + U
+
+u is the unit roundoff of the accumulator that the specification names, K the accumulation length of
+the output element, A = |w| * |x|, U = (K+1) eta/2 for gradual underflow. Higham, Accuracy and
+Stability of Numerical Algorithms, 2nd ed., ch. 3 (K u A); Higham & Mary, "A new approach to
+probabilistic rounding error analysis", SISC 41(5), 2019 (sqrt K); Percival, "Rapid multiplication
+modulo the sum and difference of highly composite numbers", Math. Comp. 72, 2003 (FFT). The
+constants are measured: see `constant`.
+"""
+
+from __future__ import annotations
+
+from math import log2, prod
+
+import numpy as np
+
+from harness.backend import AlgorithmClass, Device
+from harness.data import Operands
+from harness.oracle.wide import Reference
+from harness.oracle.windows import tap_lengths
+from harness.spec import ConvSpec
+
+#: rms(err / (u A)) of right direct sums on zero-mean data stays below this (measured: at most 0.38),
+RMS_LIMIT = 1.5
+#: where at least this many outputs are compared.
+RMS_COUNT = 256
+
+
+class NoBound(ValueError):
+    """No bound is known for an algorithm class, so that nothing may be judged by one."""
+
+
+def constant(data: str, k: np.ndarray, u: float) -> np.ndarray:
+    """c(direct, data) for each accumulation length.
+
+    Parameters
+    ----------
+    data : {'zero-mean', 'positive'}
+        Zero-mean S-fill: 8 (measured at most 3.97 over all right direct sums; K u A would miss TF32
+        and bfloat16). Positive: max(8, 4 sqrt K) while K u <= 0.1, beyond it the ceiling K.
+    k : ndarray of float64
+    u : float
+        Unit roundoff of the accumulator.
+    """
+    if data == "zero-mean":
+        return np.where(k > 0, 8.0, 0.0)
+    random = np.where(k * u <= 0.1, np.maximum(8.0, 4.0 * np.sqrt(k)), np.maximum(k, 8.0))
+    return np.where(k > 0, random, 0.0)
+
+
+def tolerance(
+    spec: ConvSpec, algorithm: AlgorithmClass, device: Device, data: str, ops: Operands, ref: Reference
+) -> np.ndarray:
+    """The largest |y - y_ref| that a right implementation may show, elementwise.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+    algorithm : AlgorithmClass
+    device : Device
+        Its declared rounding and denormals widen the bound: truncation by max(8, 4 sqrt K) 2u,
+        flushing by (K+1) tiny, flushed inputs by tiny (sum|w| + sum|x|) more.
+    data : {'zero-mean', 'positive'}
+    ops : Operands
+    ref : Reference
+        Of `ops`.
+
+    Returns
+    -------
+    ndarray of float64, broadcastable to `spec.out_shape`
+        All zeros where equality by value is asked (max_pool).
+
+    Raises
+    ------
+    NoBound
+        If the class has none.
+    """
+    if spec.op == "max_pool" or not spec.out_type.is_float:
+        return np.zeros(())
+    u, k = spec.acc_type.unit_roundoff, tap_lengths(spec)
+    size = np.abs(ref.hi)
+    if spec.op == "avg_pool":
+        e = np.maximum(8.0, 4.0 * np.sqrt(k)) * u * ref.scale + 3.0 * u * size
+    else:
+        e = _class_error(spec, algorithm, device, data, ops, ref, k)
+        if ops.b is not None:
+            bias = np.abs(ops.b.astype(np.float64)).reshape(1, -1, *(1,) * spec.rank)
+            e = e + np.where(k > 0, 2.0 * np.maximum(1.0, np.sqrt(k)), 0.0) * u * bias
+    e = e + _underflow(spec, device, ops, k)
+    if spec.out_dtype == spec.acc_dtype:
+        return e
+    return e + spec.out_type.unit_roundoff * (size + e) + spec.out_type.eta
+
+
+def unit(spec: ConvSpec, ref: Reference) -> np.ndarray:
+    """The unit in which errors are stored, u A + tiny of the accumulator (1 for integers): never 0, so no quotient is 0/0."""
+    return spec.acc_type.unit_roundoff * ref.scale + (spec.acc_type.tiny or 1.0)
+
+
+def _class_error(
+    spec: ConvSpec, algorithm: AlgorithmClass, device: Device, data: str, ops: Operands, ref: Reference, k: np.ndarray
+) -> np.ndarray:
+    u = spec.acc_type.unit_roundoff
+    if algorithm.kind == "direct":
+        if device.rounding == "truncate":
+            return np.where(k > 0, np.maximum(8.0, 4.0 * np.sqrt(k)), 0.0) * 2.0 * u * ref.scale
+        return constant(data, k, u) * u * ref.scale
+    if algorithm.kind == "fft":
+        factor = max(log2(max(_padded_size(spec), 2)), 4.0) * u
+        norms = _channel_norms(spec, ops)
+        scale = np.sqrt(np.sum(norms**2, -1)) if data == "zero-mean" else 4.0 * np.sum(norms, -1)
+        return (factor * scale).reshape(*scale.shape, *(1,) * spec.rank)
+    raise NoBound(f"no error bound is known for the algorithm class {algorithm}: direct and fft have one")
+
+
+def _padded_size(spec: ConvSpec) -> int:
+    """Elements of the whole transform that a linear convolution of this size needs."""
+    return prod(
+        (a.n - 1) * (a.s if spec.op == "conv_transpose" else 1) + max(a.lo, 0) + max(a.hi, 0) + a.extent for a in spec.axes
+    )
+
+
+def _channel_norms(spec: ConvSpec, ops: Operands) -> np.ndarray:
+    """|x_c|_2 |w_c|_2 for every (batch, out channel, input channel of its group)."""
+    assert ops.w is not None
+    axes = tuple(range(2, 2 + spec.rank))
+    grow = prod(1.0 + (max(a.lo, 0) + max(a.hi, 0)) / a.n for a in spec.axes) if spec.padding_mode != "zeros" else 1.0
+    x = np.sqrt(np.sum(ops.x.astype(np.float64) ** 2, axes) * grow)
+    w = np.sqrt(np.sum(ops.w.astype(np.float64) ** 2, axes))
+    if spec.op == "conv_transpose":
+        w = np.concatenate([part.T for part in np.split(w, spec.groups)])
+    group = np.arange(spec.out_channels) // (spec.out_channels // spec.groups)
+    channel = group[:, None] * (spec.in_channels // spec.groups) + np.arange(spec.in_channels // spec.groups)
+    norms: np.ndarray = x[:, channel] * w[None]
+    return norms
+
+
+def _underflow(spec: ConvSpec, device: Device, ops: Operands, k: np.ndarray) -> np.ndarray:
+    t = spec.acc_type
+    if device.denormals == "gradual":
+        return np.where(k > 0, (k + 1) * t.eta / 2, 0.0)
+    flush = (k + 1) * t.tiny
+    if device.denormals == "flush-inputs":
+        flush = flush + t.tiny * k * sum(
+            float(np.max(np.abs(a.astype(np.float64)), initial=0.0)) for a in (ops.x, ops.w) if a is not None
+        )
+    return flush

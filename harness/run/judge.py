@@ -1,0 +1,154 @@
+"""Judging a batch: every check of one case on one backend, by calls through a link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+import numpy as np
+
+from harness.backend import BackendInfo, Device
+from harness.checks import Problem, RunEnded, weaken
+from harness.checks.contract import pattern, unwritten, unwritten_verdict
+from harness.data import Operands
+from harness.oracle.cache import OracleCache
+from harness.records import Record, Status, Verdict
+from harness.run.arena import Desk, Layout, layout
+from harness.run.fpmode import NORMAL
+from harness.run.limits import Limits
+from harness.run.link import Link, trouble_status
+from harness.run.messages import Call, Done, Loaded, Prepare, Reply, Trouble
+from harness.run.plan import Batch
+from harness.run.process import WorkerGone
+
+#: What a failure leaves for --save-arrays: (record, operands, output or None).
+Keep = Callable[[Record, Operands, "np.ndarray | None"], None]
+
+
+@dataclass
+class Session:
+    """Calls of one backend on one specification. `__call__` is the `Run` that checks are given."""
+
+    link: Link
+    limits: Limits
+    batch: Batch
+    seconds: float = 0.0
+    last: tuple[Operands, np.ndarray | None] | None = None
+    _desk: Desk | None = None
+    _generation: int = -1
+    _layout: Layout | None = field(default=None)
+
+    def __call__(self, ops: Operands, *, poison: int = 0) -> np.ndarray:
+        """Run once; see `harness.checks.base.Run`."""
+        spec = self.batch.case.spec
+        assert spec is not None
+        self.last = (ops, None)
+        desk = self._prepared()
+        desk.place(ops, pattern(spec.out_dtype, poison))
+        reply = self._ask(Call(), self.limits.seconds)
+        assert isinstance(reply, Done)
+        self.seconds += reply.seconds
+        out = desk.arrays["out"].copy()
+        self.last = (ops, out)
+        if (what := desk.damage(ops)) is not None:
+            raise RunEnded(Verdict(Status.FAIL, what, compared=1, mismatches=1))
+        _same_mode(reply.fp_mode, self.batch.device, "run()")
+        if spec.out_type.is_float and bool(np.any(missing := unwritten(out, spec.out_dtype, poison))):
+            raise RunEnded(unwritten_verdict(missing))
+        return out
+
+    def _prepared(self) -> Desk:
+        """A living worker with this specification prepared, and a desk over its arena."""
+        spec = self.batch.case.spec
+        assert spec is not None
+        try:
+            loaded = self.link.load()
+        except WorkerGone as e:
+            raise RunEnded(Verdict(e.status, f"while it was loaded: {e.message}")) from None
+        if not isinstance(loaded, Loaded):
+            raise RunEnded(Verdict(trouble_status(loaded), f"could not be loaded: {loaded.message}"))
+        if self._desk is None or self._generation != self.link.generation:
+            _same_mode(loaded.fp_mode, self.batch.device, "its import")
+            lay = layout(spec)
+            self._desk = Desk(self.link.arena, lay, spec.out_dtype)
+            self._generation = self.link.generation
+            reply = self._ask(Prepare(spec, self.batch.device.name, lay), self.limits.load_seconds, "prepare")
+            assert isinstance(reply, Done)
+            _same_mode(reply.fp_mode, self.batch.device, "prepare()")
+        return self._desk
+
+    def _ask(self, request: Prepare | Call, seconds: float, stage: str = "run") -> Reply:
+        try:
+            reply = self.link.ask(request, seconds)
+        except WorkerGone as e:
+            raise RunEnded(Verdict(e.status, f"in {stage}(): {e.message}")) from None
+        if isinstance(reply, Trouble):
+            details = {"traceback": reply.traceback} if reply.traceback else {}
+            text = reply.message if reply.kind == "unsupported" else f"in {stage}(): {reply.message}"
+            raise RunEnded(Verdict(trouble_status(reply), text, details=details))
+        return reply
+
+
+def _same_mode(mode: str, device: Device, who: str) -> None:
+    """FAIL where the floating-point mode was left changed, unless the device declares it."""
+    if mode == NORMAL or device.denormals != "gradual" or device.rounding != "nearest":
+        return
+    raise RunEnded(Verdict(Status.FAIL, f"{who} left the floating-point mode changed: {mode}", compared=1, mismatches=1))
+
+
+def judge_batch(
+    batch: Batch, info: BackendInfo, link: Link, oracle: OracleCache, limits: Limits, keep: Keep | None = None
+) -> list[Record]:
+    """Run and judge every job of a batch; a record each, whatever happens.
+
+    Parameters
+    ----------
+    batch : Batch
+    info : BackendInfo
+    link : Link
+    oracle : OracleCache
+    limits : Limits
+    keep : callable, optional
+        Called for each job that ends badly with what it ran on.
+    """
+    spec = batch.case.spec
+    assert spec is not None
+    problem = Problem(batch.case, spec, info, batch.device, oracle)
+    session = Session(link, limits, batch)
+    verdicts: dict[str, Verdict] = {}
+    spent: dict[str, tuple[float, float]] = {}
+    blocked = ""
+    lasts: dict[str, tuple[Operands, np.ndarray | None] | None] = {}
+    for check in batch.checks:
+        start, before = perf_counter(), session.seconds
+        if blocked:
+            verdicts[check.name], spent[check.name] = Verdict(Status.NOT_RUN, blocked), (0.0, 0.0)
+            continue
+        try:
+            verdict = check.judge(problem, session)
+        except RunEnded as e:
+            verdict = e.verdict
+        verdicts[check.name] = verdict
+        spent[check.name] = perf_counter() - start, session.seconds - before
+        lasts[check.name] = session.last
+        if verdict.status is Status.UNSUPPORTED:
+            rest = {c.name: verdict for c in batch.checks if c.name not in verdicts}
+            verdicts |= rest
+            spent |= dict.fromkeys(rest, (0.0, 0.0))
+            break
+        if check.name == "contract" and verdict.status is not Status.PASS:
+            blocked = f"the contract check ended with {verdict.status}"
+    verdicts = weaken(verdicts, frozenset(c.name for c in batch.checks if c.data))
+    records = [Record(job, _finished(verdicts[job.check]), *spent[job.check], digest=batch.case.version) for job in batch.jobs]
+    if keep is not None:
+        for record in records:
+            last = lasts.get(record.job.check)
+            if record.verdict.status in (Status.FAIL, Status.WEAK, Status.ERROR, Status.CRASH, Status.TIMEOUT) and last:
+                keep(record, *last)
+    return records
+
+
+def _finished(v: Verdict) -> Verdict:
+    """Drop what only the batch needed."""
+    return replace(v, details={k: d for k, d in v.details.items() if k != "decoys" or d})

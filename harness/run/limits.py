@@ -1,0 +1,34 @@
+"""What a worker may use, and the environment that fixes its threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Variables that set the thread count of the libraries a backend may use; they act at import only.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "TBB_NUM_THREADS",
+    "POCL_MAX_PTHREAD_COUNT", "POCL_CPU_MAX_CU_COUNT",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one worker.
+
+    Attributes
+    ----------
+    seconds : float
+        For one call of the backend (a load, a prepare, a run).
+    load_seconds : float
+        For starting and importing it, and the first compilation.
+    memory : int
+        Bytes of private data (RLIMIT_DATA) and of resident memory (polled).
+    threads : int
+        Threads of its libraries, fixed before they are imported, whatever the number of workers.
+    """
+
+    seconds: float = 30.0
+    load_seconds: float = 120.0
+    memory: int = 2 << 30
+    threads: int = 2

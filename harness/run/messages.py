@@ -1,0 +1,79 @@
+"""What parent and worker say to each other: requests, and the one reply to each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from harness.backend import BackendInfo, Probe
+from harness.run.arena import Layout
+from harness.spec import ConvSpec
+
+
+@dataclass(frozen=True)
+class Load:
+    """Import the backend and probe it. Reply: Loaded or Trouble."""
+
+    reference: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Facts of a backend that a worker holds; `why_not` stays in the worker, so `info` travels without its rule."""
+
+    info: BackendInfo
+    probe: Probe
+    seconds: float
+    fp_mode: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Which of these can it do? Reply: Answers."""
+
+    specs: tuple[ConvSpec, ...]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """For each specification a reason why not (or None), and the workspace in bytes."""
+
+    why_not: tuple[str | None, ...]
+    workspace: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Compile a specification for a device; arrays will lie as `layout` says. Reply: Done or Trouble."""
+
+    spec: ConvSpec
+    device: str
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Call:
+    """Run what was prepared on what lies in the arena. Reply: Done or Trouble."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """It returned. Seconds are of the call alone; `phases` and `device_seconds` as the backend tells them."""
+
+    seconds: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+    device_seconds: float | None = None
+    fp_mode: str = ""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """It raised. `kind` is unsupported, contract, memory or error."""
+
+    kind: str
+    message: str
+    traceback: str = ""
+
+
+Request = Load | Ask | Prepare | Call
+Reply = Loaded | Answers | Done | Trouble

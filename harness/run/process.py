@@ -1,0 +1,184 @@
+"""A worker seen from the parent: start it, ask it, watch its time and memory, bury it.
+
+Workers come from a fork server that has numpy and the worker's code loaded and the thread counts
+fixed in its environment, but never a backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing as mp
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import send_handle
+from types import ModuleType
+
+from harness.records import Status
+from harness.run.arena import Arena
+from harness.run.limits import THREAD_VARIABLES, Limits
+from harness.run.messages import Reply, Request
+from harness.run.worker import main as worker_main
+
+_PRELOAD = ["numpy", "harness.run.worker", "ctypes", "ml_dtypes"]
+_POLL = 0.05
+_LOG_TAIL = 1500
+_LOG_LIMIT = 1 << 20
+_starting = threading.Lock()
+
+
+class WorkerGone(Exception):
+    """A worker died or was killed; `status` is CRASH, TIMEOUT or OOM."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+class WorkerProcess:
+    """One worker process; serves one backend for life.
+
+    Parameters
+    ----------
+    limits : Limits
+        What it may use.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.arena = Arena()
+        self._log = Arena().fd
+        self._conn, self._process = _start(self.arena.fd, self._log, limits)
+
+    def ask(self, request: Request, seconds: float) -> Reply:
+        """Send `request` and wait for the reply.
+
+        Raises
+        ------
+        WorkerGone
+            If the worker dies, takes more than `seconds`, or holds more memory than its limit.
+        """
+        try:
+            self._conn.send(request)
+        except (BrokenPipeError, ConnectionError):
+            raise self._buried(self._death()) from None
+        deadline = time.monotonic() + seconds
+        pause = min(_POLL, seconds)
+        while True:
+            if wait([self._conn, self._process.sentinel], pause):
+                if self._conn.poll():
+                    with contextlib.suppress(EOFError, OSError):
+                        reply: Reply = self._conn.recv()
+                        self._trim_log()
+                        return reply
+                raise self._buried(self._death())
+            if (held := self._resident()) > self.limits.memory:
+                self.kill()
+                raise WorkerGone(Status.OOM, f"held {held / 1e9:.2f} GB, the limit is {self.limits.memory / 1e9:.2f} GB")
+            if time.monotonic() >= deadline:
+                self.kill()
+                raise WorkerGone(Status.TIMEOUT, f"did not return within {seconds:g} s{self._tail()}")
+
+    def close(self) -> None:
+        """Ask it to leave; kill it if it will not."""
+        with contextlib.suppress(OSError, ValueError):
+            self._conn.send(None)
+        self._process.join(0.5)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process and free what the parent holds."""
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join(5)
+        self._conn.close()
+        self.arena.close()
+
+    def _death(self) -> WorkerGone:
+        self._process.join(5)
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                return WorkerGone(Status.CRASH, f"killed by {signal.Signals(-code).name}{self._tail()}")
+        return WorkerGone(Status.CRASH, f"its process exited with code {code}{self._tail()}")
+
+    def _buried(self, gone: WorkerGone) -> WorkerGone:
+        self.kill()
+        return gone
+
+    def _resident(self) -> int:
+        """Bytes resident, the shared arena aside; 0 where the system does not tell."""
+        try:
+            with open(f"/proc/{self._process.pid}/statm") as f:  # noqa: PTH123 - a poll, twenty times a second
+                fields = f.read().split()
+            return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def _tail(self) -> str:
+        """The end of what it printed, for the message."""
+        try:
+            size = os.fstat(self._log).st_size
+            text = os.pread(self._log, _LOG_TAIL, max(0, size - _LOG_TAIL)).decode(errors="replace").strip()
+        except OSError:
+            return ""
+        return f"; it printed: {text}" if text else ""
+
+    def _trim_log(self) -> None:
+        if os.fstat(self._log).st_size > _LOG_LIMIT:
+            os.ftruncate(self._log, 0)
+
+    def __del__(self) -> None:
+        if getattr(self, "_log", -1) >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._log)
+
+
+def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProcess]:
+    context = mp.get_context("forkserver")
+    with _starting:
+        context.set_forkserver_preload(_PRELOAD)
+        with _environment(dict.fromkeys(THREAD_VARIABLES, str(limits.threads))):
+            forkserver.ensure_running()
+        here, there = context.Pipe(duplex=True)
+        process = context.Process(target=worker_main, args=(there, limits.memory), daemon=True)
+        with _hidden_main():
+            process.start()
+        there.close()
+    os.set_blocking(log, True)
+    assert process.pid is not None
+    send_handle(here, arena, process.pid)
+    send_handle(here, log, process.pid)
+    return here, process
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the fork server's start, which inherits them; the caller's own are put back."""
+    before = {k: os.environ.get(k) for k in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for k, v in before.items():
+            if v is None:
+                os.environ.pop(k, None)
+            else:
+                os.environ[k] = v
+
+
+@contextlib.contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep multiprocessing from importing the caller's main script again in every worker."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

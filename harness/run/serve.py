@@ -1,0 +1,122 @@
+"""The inside of a worker: answers requests with one backend. Foreign code runs here.
+
+The same object serves in a worker process and, on demand, in the caller's process.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+from harness.backend import Backend, BackendInfo, ContractError, Device, Limits, Prepared, Probe, Unsupported
+from harness.registry import load
+from harness.run.arena import Arena
+from harness.run.fpmode import fp_mode
+from harness.run.messages import Answers, Ask, Call, Done, Load, Loaded, Prepare, Reply, Request, Trouble
+
+
+@dataclass
+class Server:
+    """State of one worker: its backend, the arena, what is prepared.
+
+    A worker ignores the terminal's interrupt, so a KeyboardInterrupt there is the backend's own doing;
+    an `interruptible` server (in the caller's process) lets it pass.
+    """
+
+    arena: Arena
+    backend: Backend | None = None
+    prepared: Prepared | None = None
+    arguments: tuple[Any, ...] = ()
+    interruptible: bool = False
+
+    def answer(self, request: Request) -> Reply:
+        """Carry out one request; whatever the backend raises becomes `Trouble`."""
+        handlers: dict[type, Callable[[Any], Reply]] = {
+            Load: self._load,
+            Ask: self._ask,
+            Prepare: self._prepare,
+            Call: self._call,
+        }
+        try:
+            return handlers[type(request)](request)
+        except Unsupported as e:
+            return Trouble("unsupported", str(e) or "no reason given")
+        except ContractError as e:
+            return Trouble("contract", str(e))
+        except MemoryError as e:
+            return Trouble("memory", str(e) or "MemoryError")
+        except (Exception, SystemExit, KeyboardInterrupt) as e:  # foreign code ran
+            if self.interruptible and isinstance(e, KeyboardInterrupt):
+                raise
+            return Trouble("error", describe(e), traceback.format_exc(limit=-12))
+
+    def _load(self, request: Load) -> Reply:
+        start = perf_counter()
+        self.backend = load(request.reference)
+        found = self.backend.probe()
+        if not isinstance(found, Probe):
+            raise ContractError(f"probe() returned {type(found).__name__}, expected a Probe")
+        if not all(isinstance(d, Device) for d in found.devices):
+            raise ContractError("probe() returned devices that are no Device")
+        return Loaded(plain(self.backend.info), found, perf_counter() - start, fp_mode())
+
+    def _ask(self, request: Ask) -> Reply:
+        assert self.backend is not None
+        limits: Limits = self.backend.info.limits
+        reasons = tuple(None if (r := limits.why_not(s)) is None else str(r) for s in request.specs)
+        sizes = tuple(
+            int(self.backend.workspace_bytes(s)) if r is None else 0 for s, r in zip(request.specs, reasons, strict=True)
+        )
+        return Answers(reasons, sizes)
+
+    def _prepare(self, request: Prepare) -> Reply:
+        assert self.backend is not None
+        self.close()
+        arrays = self.arena.arrays(request.layout)
+        self.arguments = tuple(arrays.get(name) for name in ("x", "w", "b", "out"))
+        start = perf_counter()
+        prepared = self.backend.prepare(request.spec, request.device)
+        self.prepared = prepared.__enter__()
+        return Done(perf_counter() - start, fp_mode=fp_mode())
+
+    def _call(self, request: Call) -> Reply:
+        assert self.prepared is not None
+        start = perf_counter()
+        run: Callable[..., object] = self.prepared.run
+        returned = run(*self.arguments)
+        seconds = perf_counter() - start
+        if returned is not None:
+            raise ContractError(f"run() returned {type(returned).__name__}: it writes into `out` and returns None")
+        phases = getattr(self.prepared, "phases", None) or {}
+        device = getattr(self.prepared, "device_seconds", None)
+        return Done(
+            seconds,
+            {str(k): float(v) for k, v in dict(phases).items()},
+            None if device is None else float(device),
+            fp_mode(),
+        )
+
+    def close(self) -> None:
+        """Release what was prepared."""
+        self.arguments = ()
+        prepared, self.prepared = self.prepared, None
+        if prepared is not None:
+            prepared.__exit__(None, None, None)
+
+
+def plain(info: BackendInfo) -> BackendInfo:
+    """`info` without its rule, a function that need not pickle."""
+    return replace(info, limits=replace(info.limits, rule=None))
+
+
+def describe(e: BaseException) -> str:
+    """`Type: message`, on one line, of bounded length."""
+    try:
+        text = str(e)
+    except Exception as failed:  # noqa: BLE001 - a foreign exception's __str__ may raise anything
+        text = f"(its message cannot be shown: {type(failed).__name__})"
+    name = type(e).__qualname__
+    return f"{name}: {text}"[:2000] if text else name

@@ -1,0 +1,76 @@
+"""The entry point of a worker process.
+
+This module is preloaded by the fork server together with numpy, so that a worker starts in
+milliseconds; it imports no backend before it is told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+
+from harness.run.arena import Arena
+from harness.run.messages import Trouble
+from harness.run.serve import Server, describe
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(conn: Connection, memory: int) -> None:
+    """Serve requests from `conn` until it closes.
+
+    Parameters
+    ----------
+    conn : Connection
+        A Unix socket; the arena's and the log's descriptors come first.
+    memory : int
+        RLIMIT_DATA, bytes.
+    """
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    arena = Arena(recv_handle(conn))
+    log = recv_handle(conn)
+    _redirect(log)
+    faulthandler.enable(file=log)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    server = Server(arena)
+    while True:
+        try:
+            request = conn.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        if request is None:
+            with contextlib.suppress(BaseException):
+                server.close()
+            os._exit(0)  # no atexit handlers of foreign code
+        reply = server.answer(request)
+        try:
+            conn.send(reply)
+        except (BrokenPipeError, ConnectionError):
+            os._exit(0)
+        except Exception as e:  # noqa: BLE001 - a reply built from foreign values may not pickle
+            conn.send(Trouble("error", f"its reply cannot be sent: {describe(e)}"))
+
+
+def _die_with_parent() -> None:
+    """Be killed when the fork server goes, which goes when the main process does: no orphan after a kill."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _redirect(log: int) -> None:
+    """Send what foreign code prints to the log: the main process owns the terminal."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)

@@ -1,0 +1,120 @@
+"""The README's table of what each built-in backend takes, made from the `Limits` they declare.
+
+`python -m reports.capabilities` prints it, `--write` puts it between the README's markers, `--check`
+exits with 1 where the README differs. Declared limits are the only source: the plan, the skips and
+this table cannot disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harness.backend import BackendInfo, Limits
+from harness.registry import Registry, load
+from harness.spec import DTYPES
+from harness.spec.convspec import OPS, PADDING_MODES
+
+BEGIN, END = "<!-- capabilities:begin -->", "<!-- capabilities:end -->"
+_FEATURES = ("dilation", "groups", "flip", "negative_padding", "asymmetric_padding", "zero_batch")
+_HEADINGS = (
+    "backend",
+    "algorithm",
+    "operations",
+    "element types",
+    "axes",
+    "padding modes",
+    "not taken",
+    "NaN reaches",
+    "extra",
+)
+_TAINT = {"exact": "its receptive field", "tile": "the tiles it touches", "image": "its image"}
+
+
+def built_in() -> list[BackendInfo]:
+    """Facts of the backends that Convproof brings, by name; their optional imports are not needed."""
+    entries = Registry.installed().entries
+    return [load(f"{name}={value}").info for name, value in entries.items() if value.startswith("backends.")]
+
+
+def capability_table(infos: Iterable[BackendInfo]) -> str:
+    """A Markdown table, a row a backend.
+
+    Examples
+    --------
+    >>> row = capability_table([BackendInfo("mine", limits=Limits(ops=("conv",), groups=False))]).splitlines()[-1]
+    >>> row
+    '| `mine` | direct | conv | all | 1, 2, 3 | all | groups | its receptive field |  |'
+    """
+    rows = [_HEADINGS, ("---",) * len(_HEADINGS), *(_row(i) for i in infos)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(info: BackendInfo) -> tuple[str, ...]:
+    limits = info.limits
+    return (
+        f"`{info.name}`",
+        str(info.algorithm),
+        _names(limits.ops, OPS),
+        _names(limits.dtypes, DTYPES),
+        ", ".join(map(str, limits.ranks)),
+        _names(limits.padding_modes, PADDING_MODES),
+        _not_taken(limits),
+        _TAINT.get(info.taint, info.taint),
+        f"`{info.extra}`" if info.extra else "",
+    )
+
+
+def _names(names: tuple[str, ...] | None, known: Iterable[str]) -> str:
+    return "all" if names is None or set(names) >= set(known) else ", ".join(names)
+
+
+def _not_taken(limits: Limits) -> str:
+    """Features that are declared off, and the first line of the rule's docstring for the rest."""
+    parts = [f.replace("_", " ") for f in _FEATURES if not getattr(limits, f)]
+    if limits.rule is not None:
+        parts.append((limits.rule.__doc__ or "see its rule").strip().partition("\n")[0].rstrip("."))
+    return ", ".join(parts) or "-"
+
+
+def replaced(text: str, table: str) -> str:
+    """`text` with what stands between the markers replaced by `table`.
+
+    Raises
+    ------
+    ValueError
+        If the markers are not there, once each and in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text has no {BEGIN} ... {END}: put both markers where the table belongs")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print, write or check the table; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m reports.capabilities", description="The README's table of backends.")
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--write", action="store_true", help="put the table into the README")
+    what.add_argument("--check", action="store_true", help="exit with 1 where the README differs")
+    options = parser.parse_args(arguments)
+    table = capability_table(built_in())
+    if not (options.write or options.check):
+        sys.stdout.write(table + "\n")
+        return 0
+    old = options.readme.read_text(encoding="utf-8")
+    new = replaced(old, table)
+    if options.write:
+        options.readme.write_text(new, encoding="utf-8")
+    elif old != new:
+        sys.stderr.write(f"{options.readme}: the table of backends is stale: python -m reports.capabilities --write\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
