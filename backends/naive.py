@@ -19,6 +19,10 @@ from harness.spec.dtypes import dtype
 from harness.spec.geometry import Axis
 from harness.spec.host import narrow, numpy_dtype, widen
 
+#: What is implemented, by name: a name that the specification gains later is not taken unseen.
+OPS = ("conv", "conv_transpose", "max_pool", "avg_pool")
+TYPES = ("f32", "f64", "f16", "f16/f16/f16", "f16/f32/f32", "bf16", "bf16/f32/f32", "f32/f64/f32", "i8")
+MODES = ("zeros", "circular", "reflect", "replicate")
 #: The type in which the loops compute, by accumulator: numba has neither f16 nor bf16.
 WORK = {"f16": "f32", "f32": "f32", "f64": "f64", "i8": "i32", "i32": "i32", "bf16": "f32"}
 HINT = "pip install 'convproof[naive]'"
@@ -36,7 +40,7 @@ class Naive:
     info = BackendInfo(
         "naive",
         "the literal loops, compiled by numba",
-        Limits(),
+        Limits(OPS, TYPES, padding_modes=MODES),
         extra="naive",
         version="1",
         nan_max_pool="propagate",

@@ -15,15 +15,17 @@ import numpy as np
 from backends import opencl_runtime as runtime
 from harness.backend import BackendInfo, Limits, Prepared, Probe, Unsupported
 from harness.spec import ConvSpec
-from harness.spec.convspec import PADDING_MODES
 from harness.spec.dtypes import dtype
 from harness.spec.host import narrow, numpy_dtype, widen
 
+#: What is implemented, by name: a name that the specification gains later is not taken unseen.
+OPS = ("conv", "conv_transpose", "max_pool", "avg_pool")
+TYPES = ("f32", "f64", "f16", "f16/f16/f16", "f16/f32/f32", "bf16", "bf16/f32/f32", "f32/f64/f32", "i8")
 #: The operands' type on the device, by accumulator: f16 and bf16 are widened and rounded by the host.
 WORK = {"f16": "f32", "bf16": "f32", "f32": "f32", "f64": "f64", "i8": "i32", "i32": "i32"}
 _C_NAMES = {"f32": "float", "f64": "double", "i32": "int"}
 #: `enum` of opencl_common.cl
-_MODES = {mode: number for number, mode in enumerate(("zeros", "circular", "reflect", "replicate"))}
+MODES = {"zeros": 0, "circular": 1, "reflect": 2, "replicate": 3}
 _GEOMETRY_BYTES = 8 * (8 + 7 * 3)
 
 
@@ -39,7 +41,7 @@ class OpenCLDirect:
     info = BackendInfo(
         "opencl-direct",
         "OpenCL, one general kernel an operation",
-        Limits(padding_modes=PADDING_MODES),
+        Limits(OPS, TYPES, padding_modes=tuple(MODES)),
         extra="opencl",
         version="1",
         nan_max_pool="propagate",
@@ -101,7 +103,7 @@ def pack_geometry(spec: ConvSpec) -> np.ndarray:
     return np.array(
         [
             *(spec.batch, spec.in_channels, spec.out_channels, spec.groups),
-            *(spec.bias, spec.flip, _MODES[spec.padding_mode], spec.count_include_pad),
+            *(spec.bias, spec.flip, MODES[spec.padding_mode], spec.count_include_pad),
             *(*lifted.in_size, *lifted.kernel_size, *lifted.stride, *low, *high, *lifted.dilation, *lifted.out_size),
         ],
         np.int64,

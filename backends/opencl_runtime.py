@@ -46,6 +46,7 @@ class Runtime:
     _handles: dict[str, Any] = field(default_factory=dict)
     _queues: dict[str, Any] = field(default_factory=dict)
     _programs: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    #: platforms without devices
     _silent: list[str] = field(default_factory=list)
 
     def probe(self) -> Probe:
@@ -55,7 +56,9 @@ class Runtime:
         except Exception as error:  # noqa: BLE001 - drivers are foreign code, and a probe never raises
             return _explain(error)
         devices: list[Device] = []
-        failures, hints = list(self._silent), [""]
+        failures = [f"{platform} offers no device" for platform in self._silent]
+        # PoCL lists no device, and says nothing, where it cannot make its cache directory.
+        hints = ["set POCL_CACHE_DIR to a directory that can be written"] if POCL in self._silent else []
         for name, handle in handles.items():
             reason, hint = self._trial(name, handle)
             if reason:
@@ -73,9 +76,10 @@ class Runtime:
             for platform in cl.get_platforms():
                 try:
                     devices = platform.get_devices()
-                except cl.Error as error:  # its hardware is absent, or its cache directory cannot be made
-                    self._silent.append(f"{platform.name} offers no device: {error}")
-                    continue
+                except cl.Error:  # DEVICE_NOT_FOUND: a driver without its hardware
+                    devices = []
+                if not devices:
+                    self._silent.append(platform.name)
                 for device in devices:
                     name = " ".join(device.name.split())
                     number = 1 + sum(n == name or n.startswith(f"{name} #") for n in self._handles)

@@ -46,7 +46,7 @@ def store(path):
 
 # --- what is written is what is read ------------------------------------------------------
 def test_a_record_comes_back_equal(store):
-    full = record(message="1 of 4 é\n\"x\"\0", compared=4, mismatches=1, worst_index=(0, 1, 2), got=0.1, expected=5e-324,
+    full = record(message="1 of 4 é\n\"x\"", compared=4, mismatches=1, worst_index=(0, 1, 2), got=0.1, expected=5e-324,
                   error_bound=1.5, error_units=math.inf, details={"taps": [1, 2], "why": None})  # fmt: skip
     plain = record(case="edge-b")
     run = store.begin(INFO)
@@ -85,8 +85,8 @@ def test_numpy_scalars_come_back_as_pythons(store):
 
 def test_undecodable_text_is_escaped_not_refused(store):
     run = store.begin(replace(INFO, command=("verify", "caf\udce9")))
-    store.write(run, [record(message="bad \udc80 byte", details={"raw": "\udc80"})])
-    assert store.records(run)[0].verdict.message == "bad \\udc80 byte"
+    store.write(run, [record(message="bad \udc80 byte\0", details={"raw": "\udc80"})])
+    assert store.records(run)[0].verdict.message == "bad \\udc80 byte\\x00"
     assert store.info(run).info.command == ("verify", "caf\udce9")
 
 

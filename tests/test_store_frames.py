@@ -12,7 +12,7 @@ from harness.records import Job, Record, Status, Verdict
 from harness.store import RunInfo, Store, StoreError, export, load
 from harness.store.frames import COLUMNS, Run
 
-ODD = 'a\r\nb,"c"\rd\0e é'
+ODD = 'a\r\nb,"c"\rd é'
 VERDICTS = [
     Verdict(Status.FAIL, ODD, 4, 2, (0, 1), math.nan, math.inf, -math.inf, 0.1 + 0.2, {"x": [1]}),
     Verdict(Status.PASS, "NA", 2**53 + 1, got=5e-324, expected=1.7976931348623157e308),

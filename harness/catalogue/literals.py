@@ -28,7 +28,12 @@ def literal(x: Any, w: Any, b: Any, y: Any, spec: ConvSpec) -> Literal:
         The message begins with the tensor's name.
     """
     tensors = {}
-    for name, value, shape in (("x", x, spec.x_shape), ("w", w, spec.w_shape), ("b", b, spec.b_shape), ("y", y, spec.out_shape)):
+    for name, value, shape in (
+        ("x", x, spec.x_shape),
+        ("w", w, spec.w_shape),
+        ("b", b, spec.b_shape),
+        ("y", y, spec.out_shape),
+    ):
         if (value is None) != (shape is None):
             raise ValueError(f"{name} is {'missing' if value is None else 'given'}, the case has shape {shape} for it")
         tensors[name] = None if value is None or shape is None else _tensor(name, value, shape)
@@ -56,7 +61,9 @@ def _tensor(name: str, value: Any, shape: tuple[int, ...]) -> Numbers:
 
 def _frozen(name: str, value: Any, shape: tuple[int, ...]) -> Any:
     if not shape:
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if type(value) is int:
+            return value
+        if not isinstance(value, float):
             raise ValueError(f"{name} holds {value!r}: it takes numbers")
         if Fraction(repr(value)) != Fraction(value):
             raise ValueError(f"{name} holds {value!r}, which is no integer or dyadic fraction: no float equals it")

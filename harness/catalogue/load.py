@@ -34,7 +34,9 @@ def load_file(path: Path) -> tuple[Case, ...]:
     """
     root = read(path)
     if not isinstance(root.value, dict):
-        raise CatalogueError(path, root.line, f"a catalogue file is a mapping with family: and cases:, got {show(root.plain())}")
+        raise CatalogueError(
+            path, root.line, f"a catalogue file is a mapping with family: and cases:, got {show(root.plain())}"
+        )
     _header(root, path)
     family = root.value["family"].value
     defaults = root.value.get("defaults", Node(root.line, {}, {}))
@@ -75,7 +77,9 @@ def _entry(node: Node, defaults: Node, family: str, path: Path) -> Iterator[Case
     model = RefusedEntry if refused else Entry
     entry: Any = _check(model, values, node, path, f"case {own.get('id', '?')!r}", defaults)
     if not entry.id.startswith(family + "-"):
-        raise CatalogueError(path, node.line_of(("id",)), f"id {entry.id!r} is not of the file's family: it begins with '{family}-'")
+        raise CatalogueError(
+            path, node.line_of(("id",)), f"id {entry.id!r} is not of the file's family: it begins with '{family}-'"
+        )
     source = entry.source
     if not source:
         raise CatalogueError(path, node.line, f"case {entry.id!r} has no source: paper and layer, issue, or 'hand: reason'")
@@ -138,7 +142,9 @@ def _case(name: str, fields: SpecFields, node: Node, path: Path, common: Mapping
         try:
             worked = literal(numbers.x, numbers.w, numbers.b, numbers.y, spec)
         except ValueError as e:
-            raise CatalogueError(path, node.line_of(("literal", str(e).split(" ", 1)[0])), f"case {name!r}: literal {e}") from None
+            raise CatalogueError(
+                path, node.line_of(("literal", str(e).split(" ", 1)[0])), f"case {name!r}: literal {e}"
+            ) from None
     return Case(name, spec=spec, fields=kwargs, literal=worked, **common)
 
 

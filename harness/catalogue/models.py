@@ -17,7 +17,6 @@ from pydantic import (
     Field,
     JsonValue,
     PlainValidator,
-    Strict,
     WithJsonSchema,
 )
 
@@ -74,7 +73,9 @@ def _padding(value: Any) -> int | str | tuple[int | tuple[int, int], ...]:
     if isinstance(value, str):
         if value in PADDING_WORDS:
             return value
-        hint = "say same_lower or same_upper (they differ for even kernels)" if value == "same" else nearest(value, PADDING_WORDS)
+        hint = (
+            "say same_lower or same_upper (they differ for even kernels)" if value == "same" else nearest(value, PADDING_WORDS)
+        )
         raise ValueError(f"unknown padding {value!r}: {hint}")
     if isinstance(value, list):
         axes: list[int | tuple[int, int]] = []
@@ -128,7 +129,8 @@ SuiteName = Literal["smoke", "gate", "full", "perf"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, protected_namespaces=())
+    # defer_build: of eight models a load uses four, and each costs milliseconds to build
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, defer_build=True)
 
 
 class SpecFields(_Model):
@@ -177,7 +179,9 @@ class LiteralNumbers(_Model):
 class Entry(SpecFields, _About):
     """A case, or with a grid a family of cases that share their reason."""
 
-    id: str = Field(description="<family>-<feature>-<variant>, lower-case words and digits joined by hyphens", pattern=f"^{ID.pattern}$")
+    id: str = Field(
+        description="<family>-<feature>-<variant>, lower-case words and digits joined by hyphens", pattern=f"^{ID.pattern}$"
+    )
     why: str = Field(description="the fact that makes the case worth its time; not what anything ought to do")
     literal: LiteralNumbers | None = None
     crop_of: str | None = Field(None, description="id of the case with the original spatial size")

@@ -18,6 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 from harness.catalogue.errors import CatalogueError
 
@@ -138,7 +147,7 @@ def parse(text: str, path: Path) -> Node:
         raise CatalogueError(path, line, f"not YAML: {e.reason}") from None
 
 
-def _build(events: Iterator[Any], path: Path) -> Node:  # noqa: C901 - one branch an event
+def _build(events: Iterator[Any], path: Path) -> Node:
     """Nodes from parser events, without recursion."""
     root: Node | None = None
     open_nodes: list[Node] = []
@@ -159,33 +168,38 @@ def _build(events: Iterator[Any], path: Path) -> Node:  # noqa: C901 - one branc
             keys[-1] = None
 
     for e in events:
+        kind = type(e)  # the parsers make exactly these classes, and a chain of isinstance took half the time
         line = e.start_mark.line + 1
-        if isinstance(e, yaml.AliasEvent):
-            raise CatalogueError(path, line, f"alias *{e.anchor}: aliases are not read; write the value, or use defaults:")
-        if isinstance(e, yaml.NodeEvent):
-            if e.anchor is not None:
-                raise CatalogueError(path, line, f"anchor &{e.anchor}: anchors are not read; use defaults:")
-            if e.tag is not None:
-                raise CatalogueError(path, line, f"tag {e.tag}: tags are not read; quote the value to make it text")
-        if isinstance(e, yaml.ScalarEvent):
+        if kind is ScalarEvent:
+            _plain_node(e, path, line)
             waiting = bool(open_nodes) and isinstance(open_nodes[-1].value, dict) and keys[-1] is None
             attach(Node(line, e.value if waiting else _scalar(e, path, line)))
-        elif isinstance(e, yaml.CollectionStartEvent):
+        elif kind is MappingStartEvent or kind is SequenceStartEvent:
+            _plain_node(e, path, line)
             if len(open_nodes) == MAX_DEPTH:
                 raise CatalogueError(path, line, f"nested more than {MAX_DEPTH} levels deep")
-            mapping = isinstance(e, yaml.MappingStartEvent)
-            node = Node(line, {}, {}) if mapping else Node(line, [])
+            node = Node(line, {}, {}) if kind is MappingStartEvent else Node(line, [])
             attach(node)
             open_nodes.append(node)
             keys.append(None)
-        elif isinstance(e, yaml.CollectionEndEvent):
+        elif kind is MappingEndEvent or kind is SequenceEndEvent:
             open_nodes.pop()
             keys.pop()
-        elif isinstance(e, yaml.DocumentStartEvent) and root is not None:
+        elif kind is AliasEvent:
+            raise CatalogueError(path, line, f"alias *{e.anchor}: aliases are not read; write the value, or use defaults:")
+        elif kind is DocumentStartEvent and root is not None:
             raise CatalogueError(path, line, "a second document: a catalogue file holds one")
     if root is None:
         raise CatalogueError(path, 1, "the file is empty: it is a mapping with family: and cases:")
     return root
+
+
+def _plain_node(event: Any, path: Path, line: int) -> None:
+    """Refuse what YAML can do to a node beyond its text."""
+    if event.anchor is not None:
+        raise CatalogueError(path, line, f"anchor &{event.anchor}: anchors are not read; use defaults:")
+    if event.tag is not None:
+        raise CatalogueError(path, line, f"tag {event.tag}: tags are not read; quote the value to make it text")
 
 
 def _scalar(event: Any, path: Path, line: int) -> Any:

@@ -116,7 +116,8 @@ def backend_problems(reports: list[ProbeReport], settings: Settings) -> Iterator
         if r.devices:
             continue
         unavailable = r.status == Status.UNAVAILABLE
-        way = r.hint or ("see its documentation" if unavailable else f"convproof list backends {r.reference.partition('=')[0]}")
+        again = f"convproof list backends {r.reference.partition('=')[0]}"
+        way = r.hint or (f"see its documentation, then {again}" if unavailable else f"mend its module, then {again}")
         required = bool({r.name, r.reference} & set(settings.require))
         yield Problem(f"backend {r.name}: {r.message or r.status}", way, broken=required or not unavailable)
     if not any(r.devices for r in reports):

@@ -97,7 +97,7 @@ def tap_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
         else:
             c, k = divmod(t, prod(spec.kernel_size))
             group, column = divmod(m, spec.out_channels // spec.groups)
-            w[(group * (spec.in_channels // spec.groups) + c, column, *np.unravel_index(k, spec.kernel_size))] = 1
+            w[group * (spec.in_channels // spec.groups) + c, column][np.unravel_index(k, spec.kernel_size)] = 1
     return _typed(spec, _distinct(spec, spec.x_shape, key, "x"), w, _small_bias(spec, key))
 
 

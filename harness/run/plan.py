@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from harness.backend import BackendInfo, Device
 from harness.catalogue import Case
@@ -55,6 +55,19 @@ class Plan:
     def jobs(self) -> int:
         """How many records the run will hold."""
         return len(self.known) + sum(len(b.jobs) for b in self.batches)
+
+    def narrowed(self, only: frozenset[Job]) -> Plan:
+        """The part that holds the jobs of `only`, whatever their device; a contract check stays with its case."""
+        cases = {(j.case, j.backend) for j in only}
+        wanted = {(j.case, j.backend, j.check) for j in only}
+        batches = []
+        for b in self.batches:
+            if (b.case.id, b.jobs[0].backend) in cases:
+                pairs = zip(b.checks, b.jobs, strict=True)
+                kept = [(c, j) for c, j in pairs if c.name == "contract" or (j.case, j.backend, j.check) in wanted]
+                batches.append(replace(b, checks=tuple(c for c, _ in kept), jobs=tuple(j for _, j in kept)))
+        known = tuple(r for r in self.known if (r.job.case, r.job.backend) in cases)
+        return Plan(tuple(batches), known, self.inapplicable)
 
 
 def make_plan(

@@ -152,12 +152,8 @@ class Runner:
         self.oracle.trim()
 
     def _todo(self) -> Iterator[Batch]:
-        for batch in self.plan.batches:
-            left = [(c, j) for c, j in zip(batch.checks, batch.jobs, strict=True) if j not in self.options.skip]
-            if len(left) == len(batch.jobs):
-                yield batch
-            elif left:
-                yield Batch(batch.case, batch.backend, batch.device, tuple(c for c, _ in left), tuple(j for _, j in left))
+        """Batches with a job that is not done; whole, since the checks of a case depend on each other."""
+        return (b for b in self.plan.batches if not self.options.skip.issuperset(b.jobs))
 
     def _spare_workers(self, backends: int) -> int:
         """Workers beyond the first that each backend may have."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from harness.records import BAD, Job, Record, Status
 from harness.store import rows
 from harness.store.connect import connect, translated
 from harness.store.model import RunInfo, RunRow, StoreError
+from harness.store.naming import pick
 from harness.store.schema import runs, verdicts
 
 _KEY = ("run", "case", "backend", "device", "check")
@@ -220,26 +219,7 @@ class Store:
         """
         with self._reading() as connection:
             ids = list(connection.execute(select(runs.c.id).order_by(runs.c.number.desc())).scalars())
-        if run in ids:
-            return run
-        if not ids:
-            raise StoreError(f"no run {run!r}: store {self.path} holds none yet; `convproof verify` writes one")
-        if match := re.fullmatch(r"last(?:~(\d+))?", run):
-            back = int(match[1] or 0)
-            if back < len(ids):
-                return str(ids[back])
-            raise StoreError(
-                f"no run {run!r}: store {self.path} holds {len(ids)}; the oldest is last~{len(ids) - 1}, {ids[-1]}"
-            )
-        starts = [i for i in ids if run and i.startswith(run)]
-        if len(starts) == 1:
-            return str(starts[0])
-        if starts:
-            shown = ", ".join(starts[:4]) + (", ..." if len(starts) > 4 else "")
-            raise StoreError(f"run {run!r} stands for {len(starts)} runs: {shown}; write more of the id")
-        near = difflib.get_close_matches(run, ids, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise StoreError(f"no run {run!r} in store {self.path}; {hint}The newest is {ids[0]} (`last`)")
+        return pick(run, ids, self.path)
 
     def done(self, run_id: str) -> set[Job]:
         """The jobs that a resumed run needn't repeat: those with a row, NOT_RUN left out."""

@@ -102,8 +102,15 @@ def load(run: str | os.PathLike[str] = "last", store: Store | Path | str | None 
 
     Examples
     --------
-    >>> run = load("last")  # doctest: +SKIP
-    >>> run.verdicts.groupby("backend").error_units.max()  # doctest: +SKIP
+    >>> import tempfile
+    >>> from harness.records import Job, Record, Status, Verdict
+    >>> from harness.store import RunInfo, Store
+    >>> with tempfile.TemporaryDirectory() as d, Store.open(Path(d, "runs.sqlite")) as store:
+    ...     verdict = Verdict(Status.PASS, error_units=0.25)
+    ...     store.write(store.begin(RunInfo(seed=7)), [Record(Job("basic-1d", "naive", "cpu", "exact"), verdict)])
+    ...     v = load("last", store).verdicts
+    >>> v.groupby("backend").error_units.max().to_dict()
+    {'naive': 0.25}
     """
     pandas = _pandas()
     suffix = Path(run).suffix

@@ -1,4 +1,4 @@
-"""Records and runs to rows and back, losing nothing but the sign of zero (SQLite drops it)."""
+"""Records and runs to rows and back, losing nothing but the sign of zero (SQLite drops it) and NULs in text."""
 
 from __future__ import annotations
 
@@ -114,5 +114,7 @@ def _plain(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    """`value`, with lone surrogates (from undecodable bytes) escaped: no database takes them."""
+    """`value` with NULs and lone surrogates (of undecodable bytes) escaped: no server database takes them."""
+    if "\0" in value:
+        value = value.replace("\0", "\\x00")
     return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,231 @@
+"""What `verify` prints: progress while it runs, a table and the failures when it is done."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.console import clean, is_plain, make_console, print_table
+from harness.records import BAD, Record, Status
+
+if TYPE_CHECKING:
+    from harness.cli.request import Request
+    from harness.run.plan import Plan
+    from harness.run.probe import ProbeReport
+
+#: Failures printed whole; the rest are counted, and `convproof runs show` has them.
+SHOWN = 12
+_STYLE = {Status.PASS: "green", Status.UNSUPPORTED: "dim", Status.UNAVAILABLE: "yellow", Status.NOT_RUN: "yellow"}
+
+
+class View:
+    """The terminal's picture of a run.
+
+    Parameters
+    ----------
+    plan, reports, request
+        Of the run.
+    run_id : str
+    quiet : bool
+        Whether standard output belongs to data: everything goes to standard error.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        reports: Sequence[ProbeReport],
+        request: Request,
+        run_id: str,
+        *,
+        quiet: bool = False,
+        skipped: int = 0,
+    ) -> None:
+        self.plan, self.reports, self.request, self.run_id = plan, reports, request, run_id
+        self.console = make_console(stderr=quiet)
+        self.notes = make_console(stderr=True)
+        self.counts: Counter[Status] = Counter()
+        self.table: dict[str, Counter[Status]] = defaultdict(Counter)
+        self.worst: dict[str, tuple[float, str]] = {}
+        self.bad: list[Record] = []
+        self.reasons: Counter[tuple[str, Status, str]] = Counter()
+        self.done = 0
+        self._bar: Any = None
+        self._told = time.monotonic()
+
+    def skipped(self, jobs: int) -> None:
+        """Count jobs that an earlier sitting finished."""
+        self.done += jobs
+
+    @contextmanager
+    def progress(self) -> Iterator[None]:
+        """A bar on a terminal; elsewhere a line now and then."""
+        jobs = self.plan.jobs
+        self.notes.print(
+            f"run {self.run_id}  seed {self.request.seed}  {' '.join(self.request.selection)}: "
+            f"{jobs} jobs on {', '.join(r.name for r in self.reports)}"
+        )
+        if is_plain(self.notes.file):
+            yield
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        with Progress(*columns, console=self.notes, transient=True) as bar:
+            self._bar = (bar, bar.add_task("", total=jobs, completed=self.done))
+            yield
+        self._bar = None
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Count the records of a batch; tell of the bad ones at once where lines are plain."""
+        for r in records:
+            v = r.verdict
+            self.done += 1
+            self.counts[v.status] += 1
+            self.table[r.job.backend][v.status] += 1
+            if v.status is Status.PASS and v.error_bound is not None and math.isfinite(v.error_bound):
+                if v.error_bound > self.worst.get(r.job.backend, (-1.0, ""))[0]:
+                    self.worst[r.job.backend] = v.error_bound, r.job.case
+            elif v.status in (Status.UNSUPPORTED, Status.UNAVAILABLE, Status.NOT_RUN):
+                self.reasons[r.job.backend, v.status, v.message] += 1
+            if v.status in BAD:
+                self.bad.append(r)
+                if self._bar is None and len(self.bad) <= SHOWN:
+                    self.notes.print(clean(f"{v.status} {r.job.case} {r.job.backend} {r.job.check}: {_first_line(v.message)}"))
+        if self._bar is not None:
+            bar, task = self._bar
+            bad = f"{len(self.bad)} bad, last {self.bad[-1].job.case}" if self.bad else records[0].job.case
+            bar.update(task, completed=self.done, description=clean(bad))
+        elif time.monotonic() - self._told > 10:
+            self._told = time.monotonic()
+            self.notes.print(f"{self.done} of {self.plan.jobs} jobs, {len(self.bad)} bad")
+
+    def summary(self, counts: Mapping[Status, int], code: int, seconds: float, *, missing: Sequence[str]) -> None:
+        """The table, the failures, the reasons and the verdict line."""
+        self._failures()
+        self._reasons()
+        self._table()
+        left_out = sum(self.plan.inapplicable.values())
+        if left_out:
+            self.console.print(f"{left_out} pairs of case and check were left out: their theorem does not hold there (--list)")
+        for name in missing:
+            self.console.print(clean(f"backend {name!r} was named and is not available: convproof doctor"))
+        total = ", ".join(f"{n} {s}" for s, n in sorted(counts.items(), key=lambda i: list(Status).index(i[0])) if n)
+        text = f"{_word(code)}: {total}  run {self.run_id}  seed {self.request.seed}  {seconds:.1f} s"
+        self.console.print(text, style="bold green" if code == 0 else "bold red")
+
+    def _table(self) -> None:
+        seen = [s for s in Status if any(t[s] for t in self.table.values())]
+        columns = ("backend", "device", *seen, "worst error / bound")
+        devices = {r.name: ", ".join(d.name for d in r.devices[:1]) for r in self.reports}
+        rows = []
+        for name, t in self.table.items():
+            worst = self.worst.get(name)
+            rows.append(
+                (
+                    name,
+                    devices.get(name, ""),
+                    *(t[s] or "" for s in seen),
+                    f"{worst[0]:.2f} {worst[1]}" if worst and worst[0] > 0 else "",
+                )
+            )
+        print_table(self.console, columns, rows, right={str(s) for s in seen})
+
+    def _failures(self) -> None:
+        for r in self.bad[:SHOWN]:
+            v = r.verdict
+            self.console.print()
+            self.console.print(clean(f"{v.status} {r.job.case}  {r.job.backend}  {r.job.check}"), style="bold red")
+            self.console.print(clean(f"  {v.message}"))
+            if spec := self._spec(r.job.case):
+                self.console.print(clean(f"  {spec}"))
+            if trace := v.details.get("traceback"):
+                last = [line for line in str(trace).strip().splitlines() if line.startswith("  File")][-1:]
+                self.console.print(clean("".join(f"  {line.strip()}" for line in last)))
+            self.console.print(clean(f"  repeat: {repeat_command(r, self.request, self.reports)}"))
+        if len(self.bad) > SHOWN:
+            more = f"... and {len(self.bad) - SHOWN} more: convproof runs show {self.run_id}"
+            self.console.print(f"\n{more}")
+        if self.bad:
+            self.console.print()
+
+    def _reasons(self) -> None:
+        for (backend, status, message), n in self.reasons.most_common(SHOWN):
+            style = _STYLE.get(status, "")
+            self.console.print(clean(f"{status} {backend} ({n} jobs): {_first_line(message)}"), style=style)
+        if len(self.reasons) > SHOWN:
+            self.console.print(f"... and {len(self.reasons) - SHOWN} more reasons: convproof runs show {self.run_id}")
+
+    def _spec(self, case: str) -> str:
+        return next((str(b.case.spec) for b in self.plan.batches if b.case.id == case), "")
+
+
+def repeat_command(record: Record, request: Request, reports: Sequence[ProbeReport]) -> str:
+    """The one line that repeats a job."""
+    job = record.job
+    found = next((r for r in reports if r.name == job.backend), None)
+    if found is None:
+        return shlex.join(["convproof", "verify", job.case])
+    name, sep, _ = found.reference.partition("=")
+    parts = ["convproof", "verify", job.case, "--backend", name if sep else found.reference]
+    if job.device != "-" and request.device is not None:
+        parts += ["--device", job.device]
+    parts += ["--check", job.check, "--seed", str(request.seed)]
+    return shlex.join(parts)
+
+
+def show_plan(plan: Plan) -> None:
+    """Print every job of a plan, what is known of it, and what was left out."""
+    console = make_console()
+    rows: list[tuple[Any, ...]] = [
+        (b.case.id, b.jobs[0].backend, b.device.name, " ".join(c.name for c in b.checks), "") for b in plan.batches
+    ]
+    grouped: dict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for r in plan.known:
+        j = r.job
+        grouped[j.case, j.backend, j.device, f"{r.verdict.status}: {_first_line(r.verdict.message)}"].append(j.check)
+    rows += [(case, backend, device, " ".join(checks), known) for (case, backend, device, known), checks in grouped.items()]
+    print_table(console, ("case", "backend", "device", "checks", "known"), rows)
+    for (check, reason), n in sorted(plan.inapplicable.items()):
+        console.print(clean(f"left out: {check} on {n} cases: {reason}"))
+    console.print(f"{plan.jobs} jobs, {len(plan.batches)} batches")
+
+
+def record_data(r: Record) -> dict[str, Any]:
+    """A record in JSON's types; infinities and NaN as text."""
+    v = r.verdict
+
+    def number(x: float | None) -> float | str | None:
+        return x if x is None or math.isfinite(x) else str(x)
+
+    return {
+        "case": r.job.case,
+        "backend": r.job.backend,
+        "device": r.job.device,
+        "check": r.job.check,
+        "status": str(v.status),
+        "message": v.message,
+        "compared": v.compared,
+        "mismatches": v.mismatches,
+        "worst_index": None if v.worst_index is None else list(v.worst_index),
+        "got": number(v.got),
+        "expected": number(v.expected),
+        "error_bound": number(v.error_bound),
+        "error_units": number(v.error_units),
+        "seconds": r.seconds,
+        "run_seconds": r.run_seconds,
+        "digest": r.digest,
+        "details": dict(v.details),
+    }
+
+
+def _word(code: int) -> str:
+    return {0: "PASS", 1: "FAIL", 3: "NOTHING VERIFIED"}.get(code, "INTERRUPTED")
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -1,0 +1,95 @@
+"""`convproof repro`: repeat what went wrong in a stored run."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Any
+
+import click
+
+from harness.cli.console import clean, make_console
+from harness.cli.errors import UsageProblem
+from harness.cli.request import Request
+from harness.cli.settings import load_settings
+
+
+@click.command("repro", short_help="Repeat one job and show what it computed.")
+@click.argument("run", default="last")
+@click.argument("case", required=False)
+@click.argument("backend", required=False)
+@click.argument("check", required=False)
+@click.option("--print", "print_only", is_flag=True, help="Print the command line and run nothing.")
+@click.option("--save-arrays", metavar="DIR", help="Keep the operands and the output.")
+@click.option("--in-process", is_flag=True, help="Run the backend in this process: for a debugger.")
+def command(
+    run: str,
+    case: str | None,
+    backend: str | None,
+    check: str | None,
+    print_only: bool,
+    save_arrays: str | None,
+    in_process: bool,
+) -> None:
+    """Repeat one job and show what it computed.
+
+    RUN is `last`, `last~1` or an id. With RUN alone the command lines of its failures are printed, one
+    each. With a CASE, and a BACKEND and a CHECK where several fit, that job is repeated: same data, same
+    seed, same backend and device.
+    """
+    from harness.store import Store, default_path
+
+    with Store.open(default_path(load_settings().store), create=False) as store:
+        row = store.info(run)
+        stored = row.info.environment.get("request")
+        if not isinstance(stored, dict):
+            raise UsageProblem(f"run {row.id} does not say what it was asked for: it cannot be repeated")
+        request = Request.from_data(stored)
+        known: dict[str, Any] = dict(row.info.environment.get("backends", {}))
+        jobs = [r.job for r in store.iter_records(row.id)] if case else store.failures(row.id)
+    fits = [
+        j
+        for j in jobs
+        if (case is None or j.case == case)
+        and (backend is None or j.backend == backend)
+        and (check is None or j.check == check)
+    ]
+    if not fits:
+        if case is None:
+            make_console().print(f"nothing was bad in run {row.id}")
+            return
+        wanted = " ".join(w for w in (case, backend, check) if w)
+        raise UsageProblem(f"run {row.id} holds no job {wanted}: convproof runs show {row.id}")
+    lines = [_line(j, request, known) for j in fits]
+    if case is None or print_only:
+        for line in lines:
+            click.echo(clean(shlex.join(line)))
+        return
+    backends = {j.backend for j in fits}
+    if len(backends) > 1:
+        raise UsageProblem(f"{case} ran on {', '.join(sorted(backends))}: name one, convproof repro {row.id} {case} BACKEND")
+    words = lines[0][1:] if len(fits) == 1 else _without_checks(lines[0][1:])
+    words += ["--save-arrays", save_arrays] if save_arrays else []
+    words += ["--in-process"] if in_process else []
+    click.echo(clean(shlex.join(["convproof", *words])), err=True)
+    from harness.cli.verify import command as verify
+
+    sys.argv = ["convproof", *words]  # stored with the run as what was asked for
+    verify.main(words[1:], prog_name="convproof verify", standalone_mode=False)
+
+
+def _line(job: Any, request: Request, backends: dict[str, Any]) -> list[str]:
+    """The command line that repeats a job."""
+    words = ["convproof", "verify", job.case]
+    if (facts := backends.get(job.backend)) is not None:
+        name, sep, _ = str(facts["reference"]).partition("=")
+        words += ["--backend", name if sep else str(facts["reference"])]
+        words += ["--check", job.check]
+    if request.device is not None and job.device != "-":
+        words += ["--device", job.device]
+    return [*words, "--seed", str(request.seed)]
+
+
+def _without_checks(words: list[str]) -> list[str]:
+    at = words.index("--check") if "--check" in words else len(words)
+    return words[:at] + words[at + 2 :]

@@ -1,0 +1,286 @@
+"""`convproof verify`: run cases through backends and judge every output."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness import __version__
+from harness.cli.errors import UsageProblem
+from harness.cli.request import Request, from_options, last_failed, resumed
+from harness.cli.settings import Settings, load_settings
+from harness.cli.units import Seconds
+from harness.cli.words import alternatives
+from harness.registry import label
+
+if TYPE_CHECKING:
+    from harness.checks import Check
+    from harness.run.campaign import Campaign
+    from harness.run.plan import Plan
+    from harness.run.probe import ProbeReport
+    from harness.store import Store
+
+INTERRUPTED = 130
+
+
+@click.command("verify", short_help="Run cases through backends and judge every output.")
+@click.argument("selection", nargs=-1, metavar="[SUITE|GLOB|FILE]...")
+@click.option("--backend", "-b", "backends", multiple=True, metavar="NAME|FILE.py:OBJ", help="A backend to run; repeatable.")
+@click.option("--require", multiple=True, metavar="NAME", help="A backend that must be available; repeatable.")
+@click.option("--device", metavar="D", help="Part of a device's name, or `all`.")
+@click.option("--check", "checks", multiple=True, metavar="NAME", help="A check to run; repeatable.")
+@click.option("--seed", type=click.IntRange(0), help="Pin the data; a fresh seed a run otherwise.")
+@click.option("--jobs", "-j", type=click.IntRange(1), help="Workers at once.")
+@click.option("--budget", type=Seconds(), metavar="60s", help="Start nothing after so long.")
+@click.option("-x", "--fail-fast", is_flag=True, help="Stop at the first bad verdict.")
+@click.option("--last-failed", is_flag=True, help="Only what was bad in the last run.")
+@click.option("--in-process", is_flag=True, help="Run backends in this process: for a debugger, without limits.")
+@click.option("--save-arrays", type=click.Path(path_type=Path, file_okay=False), help="Keep the arrays of what ends badly.")
+@click.option("--strict", is_flag=True, help="NOT_RUN is bad too.")
+@click.option("--resume", is_flag=True, help="Finish the last run that was cut short.")
+@click.option("--list", "list_only", is_flag=True, help="Print the plan and run nothing.")
+@click.option("--json", "json_file", metavar="F", help="Write verdicts as JSON to a file, or to `-`.")
+def command(**options: Any) -> None:
+    """Run cases through backends and judge every output.
+
+    Without arguments the project's suite (the gate suite) runs on every installed backend.
+    """
+    _oracle_threads()
+    settings = load_settings()
+    if options["resume"] and options["last_failed"]:
+        raise UsageProblem("--resume and --last-failed exclude each other")
+    sys.exit(_verify(settings, options))
+
+
+def _verify(settings: Settings, options: dict[str, Any]) -> int:
+    from harness.cli.report import show_plan
+
+    with _store(settings, dry=options["list_only"] and not options["last_failed"]) as store:
+        run_id, only = "", None
+        if options["resume"]:
+            assert store is not None
+            run_id, request = resumed(store, options)
+        else:
+            request = from_options(settings, options)
+        if options["last_failed"]:
+            assert store is not None
+            request, only = last_failed(store, request, options)
+        with _campaign(settings, request, options, run_id, store) as campaign:
+            plan = campaign.plan(device=request.device, refusals=only is None and not request.checks)
+            plan = plan if only is None else plan.narrowed(only)
+            if options["list_only"]:
+                show_plan(plan)
+                return 0
+            assert store is not None
+            return _carry_out(campaign, plan, request, store, run_id, settings, options)
+
+
+def _campaign(settings: Settings, request: Request, options: dict[str, Any], run_id: str, store: Store | None) -> Campaign:
+    """The campaign that `request` describes, probed and found possible."""
+    from harness.cli.probing import references, worker_limits
+    from harness.cli.selection import project_catalogue
+    from harness.run.campaign import Campaign
+    from harness.run.runner import Options
+
+    cases = project_catalogue(settings).select(request.selection)
+    checks = _checks(request.checks)
+    refs = references(settings, request.backends)
+    refs += [r for r in (references(settings, request.require) if request.require else []) if r not in refs]
+    run_options = Options(
+        jobs=1 if options["in_process"] else options["jobs"] or settings.workers,
+        limits=worker_limits(settings),
+        budget=options["budget"],
+        fail_fast=options["fail_fast"],
+        give_up_after=settings.give_up_after,
+        skip=frozenset(store.done(run_id)) if store is not None and run_id else frozenset(),
+        keep=_keeper(options["save_arrays"]),
+    )
+    campaign = Campaign(
+        cases,
+        refs,
+        checks,
+        run_options,
+        seed=request.seed,
+        oracle_directory=_oracle_directory(),
+        in_process=options["in_process"],
+    )
+    try:
+        _distinct_names(campaign.reports)
+        _device_exists(campaign.reports, request.device)
+    except UsageProblem:
+        campaign.close()
+        raise
+    return campaign
+
+
+def _carry_out(
+    campaign: Campaign, plan: Plan, request: Request, store: Store, run_id: str, settings: Settings, options: dict[str, Any]
+) -> int:
+    """Run, store and show a plan; the exit code."""
+    from harness.cli.report import View
+    from harness.records import exit_code
+
+    started = time.monotonic()
+    if plan.jobs == 0:
+        raise UsageProblem(
+            f"no check that was asked for applies to the {len(campaign.cases)} selected cases on "
+            f"{len(campaign.reports)} backends: `convproof verify --list` shows why"
+        )
+    if run_id:
+        store.update_planned(run_id, plan.jobs)
+    else:
+        run_id = store.begin(_run_info(request, plan, campaign.reports, settings))
+    view = View(plan, campaign.reports, request, run_id, quiet=options["json_file"] == "-")
+    view.skipped(len(campaign.options.skip))
+    interrupted = False
+    try:
+        with view.progress():
+            for records in campaign.records(plan):
+                store.write(run_id, records)
+                view.add(records)
+    except KeyboardInterrupt:
+        interrupted = True
+    counts = store.info(run_id).counts
+    missing = _missing(campaign.reports, request)
+    code = INTERRUPTED if interrupted else exit_code(counts, strict=options["strict"], missing=bool(missing))
+    elapsed = time.monotonic() - started
+    if not interrupted:
+        store.finish(run_id, code, elapsed)
+    view.summary(counts, code, elapsed, missing=missing)
+    if options["json_file"]:
+        _write_json(options["json_file"], store, run_id, request, code)
+    return code
+
+
+def _oracle_threads() -> None:
+    """One BLAS thread for the oracle, whose callers run in parallel; set before numpy is imported."""
+    from harness.run.limits import THREAD_VARIABLES
+
+    for name in THREAD_VARIABLES:
+        os.environ.setdefault(name, "1")
+
+
+@contextmanager
+def _store(settings: Settings, *, dry: bool) -> Iterator[Store | None]:
+    from harness.store import Store, default_path
+
+    if dry:
+        yield None
+        return
+    with Store.open(default_path(settings.store)) as store:
+        yield store
+
+
+def _checks(names: Sequence[str]) -> tuple[Check, ...]:
+    from harness.checks import CHECKS
+
+    table = {c.name: c for c in CHECKS}
+    for name in names:
+        if name not in table:
+            raise UsageProblem(f"there is no check {name!r}: {alternatives(name, 'checks', table)}")
+    return tuple(c for c in CHECKS if not names or c.name in names)
+
+
+def _distinct_names(reports: Sequence[ProbeReport]) -> None:
+    for name, count in Counter(r.name for r in reports).items():
+        if count > 1:
+            same = ", ".join(r.reference for r in reports if r.name == name)
+            raise UsageProblem(f"{count} backends are called {name!r} ({same}): verdicts could not be told apart")
+
+
+def _device_exists(reports: Sequence[ProbeReport], wanted: str | None) -> None:
+    from harness.run.plan import select_devices
+
+    devices = [d for r in reports for d in r.devices]
+    if wanted is not None and devices and not select_devices(devices, wanted):
+        names = ", ".join(dict.fromkeys(d.name for d in devices))
+        raise UsageProblem(f"no device matches {wanted!r}: the devices are {names}")
+
+
+def _missing(reports: Sequence[ProbeReport], request: Request) -> list[str]:
+    """Backends that were named, by the command line or the settings' `require`, and are unavailable."""
+    from harness.records import Status
+
+    named = {*request.backends, *request.require}
+    return [
+        r.name
+        for r in reports
+        if r.status is Status.UNAVAILABLE and any(n in (r.name, label(r.reference)) or r.reference.endswith(n) for n in named)
+    ]
+
+
+def _run_info(request: Request, plan: Plan, reports: Sequence[ProbeReport], settings: Settings) -> Any:
+    from harness.cli import facts
+    from harness.store import RunInfo
+
+    machine = facts.machine()
+    environment = {
+        "request": request.as_data(),
+        "machine": machine,
+        "packages": facts.packages(),
+        "backends": {
+            r.name: {
+                "reference": r.reference,
+                "version": r.info.version if r.info else "",
+                "algorithm": str(r.info.algorithm) if r.info else "",
+                "devices": [{"name": d.name, **d.properties} for d in r.devices],
+            }
+            for r in reports
+        },
+        "limits": {"timeout": settings.timeout, "memory": settings.memory, "threads": settings.threads},
+    }
+    return RunInfo(
+        seed=request.seed,
+        command=("convproof", *sys.argv[1:]),
+        version=__version__,
+        selection=request.selection,
+        jobs_planned=plan.jobs,
+        environment=environment,
+        host=f"{machine.get('processor', '')} x {machine.get('cores', '')}",
+    )
+
+
+def _oracle_directory() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("convproof") / "oracle"
+
+
+def _keeper(directory: Path | None) -> Any:
+    if directory is None:
+        return None
+    from harness.cli.arrays import keeper
+
+    return keeper(directory)
+
+
+def _write_json(target: str, store: Store, run_id: str, request: Request, code: int) -> None:
+    from harness.cli.report import record_data
+
+    row = store.info(run_id)
+    data = {
+        "run": run_id,
+        "version": __version__,
+        "seed": request.seed,
+        "exit_code": code,
+        "counts": {str(k): v for k, v in row.counts.items()},
+        "request": request.as_data(),
+        "records": [record_data(r) for r in store.records(run_id)],
+    }
+    text = json.dumps(data, indent=1, allow_nan=False)
+    if target == "-":
+        click.echo(text)
+        return
+    try:
+        Path(target).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageProblem(f"--json {target}: {error.strerror}; name a file that can be written, or -") from None

@@ -1,0 +1,95 @@
+"""From cases and backend references to records: probe, plan, run, behind one object.
+
+The command line, a test suite and a notebook all verify through this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from harness.catalogue import Case
+from harness.checks import CHECKS, Check
+from harness.oracle.cache import OracleCache
+from harness.records import Record
+from harness.run.link import Link, LocalLink, WorkerLink
+from harness.run.plan import Plan, make_plan
+from harness.run.probe import ProbeReport, probe_links
+from harness.run.runner import Options, Runner
+
+
+class Campaign:
+    """Backends in their workers, asked about cases; a context manager that ends the workers.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+    references : sequence of str
+        Backends, as `Registry.reference` gives them.
+    checks : sequence of Check, optional
+        All of them if not given.
+    options : Options, optional
+    seed : int
+        What the data are drawn from.
+    oracle_directory : Path, optional
+        Where oracle results of unseeded data are kept across runs.
+    in_process : bool
+        Whether backends run in this process and thread.
+
+    Examples
+    --------
+    >>> from harness.catalogue import load_catalogue
+    >>> with Campaign(load_catalogue().select(["lecture-*"]), []) as campaign:
+    ...     len(campaign.reports)
+    0
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        references: Sequence[str],
+        checks: Sequence[Check] = CHECKS,
+        options: Options | None = None,
+        *,
+        seed: int = 0,
+        oracle_directory: Path | None = None,
+        in_process: bool = False,
+    ) -> None:
+        self.cases, self.checks, self.options = cases, checks, options or Options()
+        self.in_process = in_process
+        self._link: Callable[[str], Link] = LocalLink if in_process else lambda r: WorkerLink(r, self.options.limits)
+        self._links = [self._link(r) for r in references]
+        self._oracle = OracleCache(seed, oracle_directory)
+        self._runner: Runner | None = None
+        specs = [c.spec for c in cases if c.spec is not None]
+        try:
+            self.reports: list[ProbeReport] = probe_links(self._links, specs, self.options.limits)
+        except BaseException:
+            self.close()
+            raise
+
+    def plan(self, *, device: str | None = None, refusals: bool = True) -> Plan:
+        """The plan; see `make_plan`."""
+        memory = self.options.limits.memory
+        return make_plan(self.cases, self.reports, self.checks, device=device, memory=memory, refusals=refusals)
+
+    def records(self, plan: Plan) -> Iterator[list[Record]]:
+        """Carry out `plan`; see `Runner.records`."""
+        more = None if self.in_process else lambda i: self._link(self.reports[i].reference)
+        self._runner = Runner(plan, self.reports, self._links, self._oracle, self.options, more)
+        return self._runner.run_here() if self.in_process else self._runner.records()
+
+    def close(self) -> None:
+        """End every worker."""
+        if self._runner is not None:
+            self._runner.close()
+        for link in self._links:
+            link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
