@@ -90,15 +90,19 @@ def _padding(value: Any) -> int | str | tuple[int | tuple[int, int], ...]:
     raise ValueError(f"it takes an integer, a word, or a list of an integer or [low, high] an axis: got {show(value)}")
 
 
-def _one_of(names: Sequence[str]) -> Any:
-    """A string type with a fixed vocabulary; the error names the nearest word."""
+def _one_of(names: Sequence[str]) -> AfterValidator:
+    """A check against a fixed vocabulary; the error names the nearest word."""
 
     def check(value: str) -> str:
         if value not in names:
             raise ValueError(f"unknown value {value!r}: {nearest(value, names)}")
         return value
 
-    return Annotated[str, AfterValidator(check), WithJsonSchema({"type": "string", "enum": list(names)})]
+    return AfterValidator(check)
+
+
+def _enum(names: Sequence[str]) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "enum": list(names)})
 
 
 PerAxis = Annotated[
@@ -122,9 +126,9 @@ Padding = Annotated[
         }
     ),
 ]
-Op = _one_of(OPS)
-Mode = _one_of(PADDING_MODES)
-Dtype = _one_of(tuple(DTYPES))
+Op = Annotated[str, _one_of(OPS), _enum(OPS)]
+Mode = Annotated[str, _one_of(PADDING_MODES), _enum(PADDING_MODES)]
+Dtype = Annotated[str, _one_of(tuple(DTYPES)), _enum(tuple(DTYPES))]
 SuiteName = Literal["smoke", "gate", "full", "perf"]
 
 

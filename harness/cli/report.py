@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from harness.run.plan import Plan
     from harness.run.probe import ProbeReport
 
-#: Failures printed whole; the rest are counted, and `convproof runs show` has them.
-SHOWN = 12
+#: Failures of a backend printed whole; the rest are counted, and `convproof runs show` has them.
+SHOWN = 4
+#: Bad verdicts told while the run goes on, where there is no bar.
+TOLD = 12
+#: Reasons for what was not run.
+REASONS = 12
 _STYLE = {Status.PASS: "green", Status.UNSUPPORTED: "dim", Status.UNAVAILABLE: "yellow", Status.NOT_RUN: "yellow"}
 
 
@@ -54,6 +58,7 @@ class View:
         self.bad: list[Record] = []
         self.reasons: Counter[tuple[str, Status, str]] = Counter()
         self.done = 0
+        self._specs = {b.case.id: str(b.case.spec) for b in plan.batches}
         self._bar: Any = None
         self._told = time.monotonic()
 
@@ -94,7 +99,7 @@ class View:
                 self.reasons[r.job.backend, v.status, v.message] += 1
             if v.status in BAD:
                 self.bad.append(r)
-                if self._bar is None and len(self.bad) <= SHOWN:
+                if self._bar is None and len(self.bad) <= TOLD:
                     self.notes.print(clean(f"{v.status} {r.job.case} {r.job.backend} {r.job.check}: {_first_line(v.message)}"))
         if self._bar is not None:
             bar, task = self._bar
@@ -136,32 +141,41 @@ class View:
         print_table(self.console, columns, rows, right={str(s) for s in seen})
 
     def _failures(self) -> None:
-        for r in self.bad[:SHOWN]:
-            v = r.verdict
-            self.console.print()
-            self.console.print(clean(f"{v.status} {r.job.case}  {r.job.backend}  {r.job.check}"), style="bold red")
-            self.console.print(clean(f"  {v.message}"))
-            if spec := self._spec(r.job.case):
-                self.console.print(clean(f"  {spec}"))
-            if trace := v.details.get("traceback"):
-                last = [line for line in str(trace).strip().splitlines() if line.startswith("  File")][-1:]
-                self.console.print(clean("".join(f"  {line.strip()}" for line in last)))
-            self.console.print(clean(f"  repeat: {repeat_command(r, self.request, self.reports)}"))
-        if len(self.bad) > SHOWN:
-            more = f"... and {len(self.bad) - SHOWN} more: convproof runs show {self.run_id}"
-            self.console.print(f"\n{more}")
+        """For each backend its first failures, those with one message together."""
+        groups: dict[str, dict[tuple[Status, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
+        for r in self.bad:
+            groups[r.job.backend][r.verdict.status, r.verdict.message].append(r)
+        for backend, alike in groups.items():
+            for (status, message), records in list(alike.items())[:SHOWN]:
+                r, more = records[0], len(records) - 1
+                others = f"  and {more} more job{'s' * (more > 1)} with this message" if more else ""
+                self.console.print()
+                head = f"{status} {r.job.case}  {r.job.backend}  {r.job.check}{others}"
+                self.console.print(clean(head), style="bold red")
+                self.console.print(clean(f"  {message}"))
+                if spec := self._specs.get(r.job.case):
+                    self.console.print(clean(f"  {spec}"))
+                if place := _place(r):
+                    self.console.print(clean(f"  {place}"))
+                self.console.print(clean(f"  repeat: {repeat_command(r, self.request, self.reports)}"))
+            left = sum(map(len, list(alike.values())[SHOWN:]))
+            if left:
+                self.console.print(f"\n... and {left} more bad verdicts of {clean(backend)}: convproof runs show {self.run_id}")
         if self.bad:
             self.console.print()
 
     def _reasons(self) -> None:
-        for (backend, status, message), n in self.reasons.most_common(SHOWN):
+        for (backend, status, message), n in self.reasons.most_common(REASONS):
             style = _STYLE.get(status, "")
             self.console.print(clean(f"{status} {backend} ({n} jobs): {_first_line(message)}"), style=style)
-        if len(self.reasons) > SHOWN:
-            self.console.print(f"... and {len(self.reasons) - SHOWN} more reasons: convproof runs show {self.run_id}")
+        if len(self.reasons) > REASONS:
+            self.console.print(f"... and {len(self.reasons) - REASONS} more reasons: convproof runs show {self.run_id}")
 
-    def _spec(self, case: str) -> str:
-        return next((str(b.case.spec) for b in self.plan.batches if b.case.id == case), "")
+
+def _place(r: Record) -> str:
+    """The innermost line of a traceback."""
+    lines = str(r.verdict.details.get("traceback", "")).strip().splitlines()
+    return next((line.strip() for line in reversed(lines) if line.startswith("  File")), "")
 
 
 def repeat_command(record: Record, request: Request, reports: Sequence[ProbeReport]) -> str:

@@ -47,19 +47,14 @@ def command(
         request = Request.from_data(stored)
         known: dict[str, Any] = dict(row.info.environment.get("backends", {}))
         jobs = [r.job for r in store.iter_records(row.id)] if case else store.failures(row.id)
-    fits = [
-        j
-        for j in jobs
-        if (case is None or j.case == case)
-        and (backend is None or j.backend == backend)
-        and (check is None or j.check == check)
-    ]
+    wanted = [(name, text) for name, text in (("case", case), ("backend", backend), ("check", check)) if text is not None]
+    fits = [j for j in jobs if all(getattr(j, name) == text for name, text in wanted)]
     if not fits:
         if case is None:
             make_console().print(f"nothing was bad in run {row.id}")
             return
-        wanted = " ".join(w for w in (case, backend, check) if w)
-        raise UsageProblem(f"run {row.id} holds no job {wanted}: convproof runs show {row.id}")
+        words = " ".join(text for _, text in wanted)
+        raise UsageProblem(f"run {row.id} holds no job {words}: convproof runs show {row.id}")
     lines = [_line(j, request, known) for j in fits]
     if case is None or print_only:
         for line in lines:
