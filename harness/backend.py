@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
-from harness.spec import ConvSpec
+from harness.spec import ConvSpec, default_types
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,8 +125,7 @@ class Limits:
     @staticmethod
     def _type_name(spec: ConvSpec) -> str:
         """`f32` where accumulator and output are the input's defaults, else the triple."""
-        plain = ConvSpec(spec.op, (1,), (1,), in_dtype=spec.in_dtype)
-        return spec.in_dtype if plain.dtypes == spec.dtypes else "/".join(spec.dtypes)
+        return spec.in_dtype if spec.dtypes == default_types(spec.op, spec.in_dtype) else "/".join(spec.dtypes)
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ def command(
         if case is None:
             make_console().print(f"nothing was bad in run {row.id}")
             return
-        words = " ".join(text for _, text in wanted)
-        raise UsageProblem(f"run {row.id} holds no job {words}: convproof runs show {row.id}")
+        named = " ".join(text for _, text in wanted)
+        raise UsageProblem(f"run {row.id} holds no job {named}: convproof runs show {row.id}")
     lines = [_line(j, request, known) for j in fits]
     if case is None or print_only:
         for line in lines:

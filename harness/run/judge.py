@@ -65,7 +65,7 @@ class Session:
         try:
             loaded = self.link.load()
         except WorkerGone as e:
-            raise RunEnded(Verdict(e.status, f"while it was loaded: {e.message}")) from None
+            raise RunEnded(Verdict(e.status, f"while it was loaded: {e.message}", details=_log(e))) from None
         if not isinstance(loaded, Loaded):
             raise RunEnded(Verdict(trouble_status(loaded), f"could not be loaded: {loaded.message}"))
         if self._desk is None or self._generation != self.link.generation:
@@ -82,12 +82,16 @@ class Session:
         try:
             reply = self.link.ask(request, seconds)
         except WorkerGone as e:
-            raise RunEnded(Verdict(e.status, f"in {stage}(): {e.message}")) from None
+            raise RunEnded(Verdict(e.status, f"in {stage}(): {e.message}", details=_log(e))) from None
         if isinstance(reply, Trouble):
             details = {"traceback": reply.traceback} if reply.traceback else {}
             text = reply.message if reply.kind == "unsupported" else f"in {stage}(): {reply.message}"
             raise RunEnded(Verdict(trouble_status(reply), text, details=details))
         return reply
+
+
+def _log(gone: WorkerGone) -> dict[str, str]:
+    return {"log": gone.log} if gone.log else {}
 
 
 def _same_mode(mode: str, device: Device, who: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing as mp
 import os
+import re
 import signal
 import sys
 import threading
@@ -30,15 +31,16 @@ _PRELOAD = ["numpy", "harness.run.worker", "ctypes", "ml_dtypes"]
 _POLL = 0.05
 _LOG_TAIL = 1500
 _LOG_LIMIT = 1 << 20
+_FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
 _starting = threading.Lock()
 
 
 class WorkerGone(Exception):
-    """A worker died or was killed; `status` is CRASH, TIMEOUT or OOM."""
+    """A worker died or was killed; `status` is CRASH, TIMEOUT or OOM, `log` the end of what it printed."""
 
-    def __init__(self, status: Status, message: str) -> None:
+    def __init__(self, status: Status, message: str, log: str = "") -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message, self.log = status, message, log
 
 
 class WorkerProcess:
@@ -83,7 +85,7 @@ class WorkerProcess:
                 raise WorkerGone(Status.OOM, f"held {held / 1e9:.2f} GB, the limit is {self.limits.memory / 1e9:.2f} GB")
             if time.monotonic() >= deadline:
                 self.kill()
-                raise WorkerGone(Status.TIMEOUT, f"did not return within {seconds:g} s{self._tail()}")
+                raise WorkerGone(Status.TIMEOUT, f"did not return within {seconds:g} s", self._tail())
 
     def close(self) -> None:
         """Ask it to leave; kill it if it will not."""
@@ -102,11 +104,11 @@ class WorkerProcess:
 
     def _death(self) -> WorkerGone:
         self._process.join(5)
-        code = self._process.exitcode
+        code, log = self._process.exitcode, self._tail()
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
-                return WorkerGone(Status.CRASH, f"killed by {signal.Signals(-code).name}{self._tail()}")
-        return WorkerGone(Status.CRASH, f"its process exited with code {code}{self._tail()}")
+                return WorkerGone(Status.CRASH, f"killed by {signal.Signals(-code).name}{_place(log)}", log)
+        return WorkerGone(Status.CRASH, f"its process exited with code {code}", log)
 
     def _buried(self, gone: WorkerGone) -> WorkerGone:
         self.kill()
@@ -122,13 +124,12 @@ class WorkerProcess:
             return 0
 
     def _tail(self) -> str:
-        """The end of what it printed, for the message."""
+        """The end of what it printed."""
         try:
             size = os.fstat(self._log).st_size
-            text = os.pread(self._log, _LOG_TAIL, max(0, size - _LOG_TAIL)).decode(errors="replace").strip()
+            return os.pread(self._log, _LOG_TAIL, max(0, size - _LOG_TAIL)).decode(errors="replace").strip()
         except OSError:
             return ""
-        return f"; it printed: {text}" if text else ""
 
     def _trim_log(self) -> None:
         if os.fstat(self._log).st_size > _LOG_LIMIT:
@@ -156,6 +157,14 @@ def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProces
     send_handle(here, arena, process.pid)
     send_handle(here, log, process.pid)
     return here, process
+
+
+def _place(log: str) -> str:
+    """The innermost Python line outside the standard library that faulthandler wrote before a death."""
+    for file, line, name in _FRAME.findall(log):
+        if not file.startswith(sys.base_prefix):
+            return f" at {file}:{line} in {name}"
+    return ""
 
 
 @contextlib.contextmanager

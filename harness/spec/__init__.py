@@ -5,7 +5,7 @@ case, listing it or refusing it costs no array library. `harness.spec.host` is t
 module here that knows numpy; it is never imported from this package's `__init__`.
 """
 
-from harness.spec.convspec import ConvSpec, SpecError
+from harness.spec.convspec import ConvSpec, SpecError, default_types
 from harness.spec.dtypes import DTYPES, DType, dtype
 
-__all__ = ["DTYPES", "ConvSpec", "DType", "SpecError", "dtype"]
+__all__ = ["DTYPES", "ConvSpec", "DType", "SpecError", "default_types", "dtype"]

@@ -119,10 +119,9 @@ class ConvSpec:
         put(self, "output_padding", tuple(self.output_padding) or (0,) * rank)
         if self.out_channels == 0:
             put(self, "out_channels", self.in_channels if self.is_pool else 1)
-        acc, out = _default_types(self.op, self.in_dtype)
+        _, acc, out = default_types(self.op, self.in_dtype)
         put(self, "acc_dtype", self.acc_dtype or acc)
-        if not self.out_dtype:
-            put(self, "out_dtype", self.acc_dtype if self.in_dtype == "i8" and not self.is_pool else out)
+        put(self, "out_dtype", self.out_dtype or out)
         validate(self)
 
     # --- what kind of problem -------------------------------------------------------------
@@ -328,11 +327,16 @@ class ConvSpec:
         return " ".join(parts)
 
 
-def _default_types(op: str, in_dtype: str) -> tuple[str, str]:
-    """Accumulator and output type where the specification names none."""
-    if op == "max_pool":
-        return in_dtype, in_dtype
-    for i, acc, out in DTYPE_TRIPLES:
-        if i == in_dtype:
-            return acc, out
-    return in_dtype, in_dtype
+def default_types(op: str, in_dtype: str) -> tuple[str, str, str]:
+    """Input, accumulator and output type where the specification names only the input's.
+
+    Examples
+    --------
+    >>> default_types("conv", "f16"), default_types("max_pool", "i8")
+    (('f16', 'f32', 'f16'), ('i8', 'i8', 'i8'))
+    """
+    if op != "max_pool":
+        for triple in DTYPE_TRIPLES:
+            if triple[0] == in_dtype:
+                return triple
+    return in_dtype, in_dtype, in_dtype

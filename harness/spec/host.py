@@ -30,6 +30,8 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def widen(a: np.ndarray, spec: ConvSpec) -> np.ndarray:
     """`a` in the accumulator's type, exactly; no copy where it is that already.
 
+    An accumulator of 16 bits stays one: rounding every sum to it is the backend's own affair.
+
     Parameters
     ----------
     a : ndarray, any shape, dtype of the input
@@ -46,5 +48,9 @@ def widen(a: np.ndarray, spec: ConvSpec) -> np.ndarray:
 
 
 def narrow(a: np.ndarray, spec: ConvSpec) -> np.ndarray:
-    """`a`, in the accumulator's type, rounded once to the output's (to nearest, ties to even)."""
-    return a.astype(numpy_dtype(spec.out_dtype), copy=False)
+    """`a`, in the accumulator's type, rounded once to the output's (to nearest, ties to even).
+
+    What is too large for the output's type becomes an infinity, silently, as IEEE 754 says.
+    """
+    with np.errstate(over="ignore"):
+        return a.astype(numpy_dtype(spec.out_dtype), copy=False)
