@@ -131,7 +131,7 @@ def _point(chosen: Mapping[str, tuple[str, Any]]) -> Point:
             if key not in SPEC_FIELDS:
                 raise ValueError(f"variant {label!r} has no field {key!r}: {nearest(key, SPEC_FIELDS)}")
             if key in fields:
-                raise ValueError(f"{key} is set by the variant {label!r} and varied by the grid too")
+                raise ValueError(f"{key} is set by the variant {chosen['variant'][0]!r} and varied by the grid too")
         fields |= sets
         origin |= dict.fromkeys(sets, (name, label))
     return Point("-".join(label for label, _ in chosen.values()), fields, origin)

@@ -13,12 +13,13 @@ constants are measured: see `constant`.
 
 from __future__ import annotations
 
-from math import log2, prod
+from math import log2, prod, sqrt
 
 import numpy as np
 
 from harness.backend import AlgorithmClass, Device
 from harness.data import Operands
+from harness.oracle import toom
 from harness.oracle.wide import Reference
 from harness.oracle.windows import tap_lengths
 from harness.spec import ConvSpec
@@ -113,7 +114,15 @@ def _class_error(
         norms = _channel_norms(spec, ops)
         scale = np.sqrt(np.sum(norms**2, -1)) if data == "zero-mean" else 4.0 * np.sum(norms, -1)
         return (factor * scale).reshape(*scale.shape, *(1,) * spec.rank)
-    raise NoBound(f"no error bound is known for the algorithm class {algorithm}: direct and fft have one")
+    if algorithm.kind == "winograd":
+        if any(a.m != algorithm.r or a.s != 1 or a.d != 1 for a in spec.axes) or spec.op != "conv":
+            raise NoBound(
+                f"{algorithm} has a bound for dense convolutions of kernel {algorithm.r} and stride 1, not for {spec}"
+            )
+        assert ops.w is not None
+        wide = toom.scale(spec, algorithm, ops.x.astype(np.float64), ops.w.astype(np.float64))
+        return (4.0 if data == "zero-mean" else 4.0 + sqrt(spec.channel_taps)) * u * wide
+    raise NoBound(f"no error bound is known for the algorithm class {algorithm}: direct, fft and winograd have one")
 
 
 def _padded_size(spec: ConvSpec) -> int:

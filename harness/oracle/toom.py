@@ -1,0 +1,110 @@
+"""The scale of Winograd's rounding errors: its transforms with every sign made positive.
+
+F(m, r) computes m outputs of an r-tap correlation as A^T [(G w) o (B^T x)]. Its error is proportional not to
+|w| * |x| but to W = |A^T| sum_c (|G||w|) o (|B^T||x|), nested an axis: a zero tap gives |w| * |x| = 0 where the
+transforms still round. Toom-Cook matrices from the interpolation points, exactly: Barabasz, Anderson, Soodhalter &
+Gregg, "Error analysis and improving the accuracy of Winograd convolution for deep neural networks", ACM TOMS 46(4),
+2020, sec. 3. W does not depend on how a row's factor is shared between G and B^T.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+
+from harness.backend import AlgorithmClass
+from harness.oracle.windows import padded
+from harness.spec import ConvSpec
+
+
+def matrices(m: int, r: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """|A^T| (m, n), |G| (n, r) and |B^T| (n, n) of F(m, r), n = m + r - 1, float64.
+
+    Parameters
+    ----------
+    m, r : int
+        Outputs a tile and taps.
+    points : tuple of float
+        The n - 1 finite points, distinct.
+
+    Examples
+    --------
+    >>> at, g, bt = matrices(2, 3, (0.0, 1.0, -1.0))
+    >>> at.tolist()
+    [[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 1.0]]
+    """
+    n = m + r - 1
+    a = [Fraction(p) for p in points]
+    if len(a) != n - 1 or len(set(a)) != n - 1:
+        raise ValueError(f"F({m},{r}) takes {n - 1} distinct finite points, got {points}")
+    at = [[abs(p) ** j for p in a] + [Fraction(int(j == m - 1))] for j in range(m)]
+    g, bt = [], []
+    for i, p in enumerate(a):
+        rest = [q for k, q in enumerate(a) if k != i]
+        scale = Fraction(1)
+        for q in rest:
+            scale *= p - q
+        g.append([abs(p**k / scale) for k in range(r)])
+        bt.append([abs(c) for c in _polynomial(rest)] + [Fraction(0)])
+    g.append([Fraction(int(k == r - 1)) for k in range(r)])
+    bt.append([abs(c) for c in _polynomial(a)])
+    at_, g_, bt_ = (np.array([[float(v) for v in row] for row in rows]) for rows in (at, g, bt))
+    return at_, g_, bt_
+
+
+def scale(spec: ConvSpec, algorithm: AlgorithmClass, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """W for every output, the maximum over where its tile may begin.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        A convolution of kernel r an axis, stride and dilation 1.
+    algorithm : AlgorithmClass
+        Of kind winograd.
+    x, w : ndarray of float64
+        Magnitudes matter only.
+
+    Returns
+    -------
+    ndarray of float64, `spec.out_shape`
+    """
+    m, n, rank = algorithm.m, algorithm.m + algorithm.r - 1, spec.rank
+    at, g, bt = matrices(algorithm.m, algorithm.r, algorithm.points)
+    groups, cg, mg = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    if spec.flip:
+        w = np.flip(w, tuple(range(2, w.ndim)))
+    kernels = np.abs(w)
+    tiles = np.pad(padded(spec, np.abs(x), 0.0), ((0, 0), (0, 0), *((m - 1, n),) * rank))
+    for axis in range(2, 2 + rank):
+        kernels = np.moveaxis(np.tensordot(g, kernels, (1, axis)), 0, axis)
+    starts = tuple(o + m - 1 for o in spec.out_size)
+    kernels = kernels.reshape(groups, mg, cg, *(n,) * rank)
+    total = np.zeros((m**rank, spec.batch, groups, mg, *starts))
+    for index in product(range(n), repeat=rank):
+        plane = tiles
+        for axis, i in enumerate(index):
+            plane = sum(
+                (bt[i, j] * np.take(plane, range(j, j + starts[axis]), axis=2 + axis) for j in range(n) if bt[i, j]),
+                np.zeros(()),
+            )
+        data = plane.reshape(spec.batch, groups, cg, -1)
+        v = np.matmul(kernels[(..., *index)][None], data).reshape(spec.batch, groups, mg, *starts)
+        for k, p in enumerate(product(range(m), repeat=rank)):
+            if factor := float(np.prod([at[q, i] for q, i in zip(p, index, strict=True)])):
+                total[k] += factor * v
+    # Output o lies at place p of the tile that begins at o - p, which is entry o - p + m - 1.
+    found = []
+    for k, p in enumerate(product(range(m), repeat=rank)):
+        place = tuple(slice(m - 1 - q, m - 1 - q + o) for q, o in zip(p, spec.out_size, strict=True))
+        found.append(total[k][(slice(None), slice(None), slice(None), *place)])
+    return np.max(np.stack(found), axis=0).reshape(spec.out_shape)
+
+
+def _polynomial(roots: list[Fraction]) -> list[Fraction]:
+    """Coefficients of prod (t - root), lowest first."""
+    c = [Fraction(1)]
+    for root in roots:
+        c = [(c[i - 1] if i else Fraction(0)) - (root * c[i] if i < len(c) else Fraction(0)) for i in range(len(c) + 1)]
+    return c
