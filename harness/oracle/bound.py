@@ -116,9 +116,7 @@ def _class_error(
         return (factor * scale).reshape(*scale.shape, *(1,) * spec.rank)
     if algorithm.kind == "winograd":
         if any(a.m != algorithm.r or a.s != 1 or a.d != 1 for a in spec.axes) or spec.op != "conv":
-            raise NoBound(
-                f"{algorithm} has a bound for dense convolutions of kernel {algorithm.r} and stride 1, not for {spec}"
-            )
+            raise NoBound(f"{algorithm} has a bound for dense kernels of {algorithm.r} and stride 1, not for {spec}")
         assert ops.w is not None
         wide = toom.scale(spec, algorithm, ops.x.astype(np.float64), ops.w.astype(np.float64))
         return (4.0 if data == "zero-mean" else 4.0 + sqrt(spec.channel_taps)) * u * wide

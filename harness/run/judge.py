@@ -12,6 +12,7 @@ from harness.backend import BackendInfo, Device
 from harness.checks import Problem, RunEnded, weaken
 from harness.checks.contract import pattern, unwritten, unwritten_verdict
 from harness.data import Operands
+from harness.oracle.bound import NoBound
 from harness.oracle.cache import OracleCache
 from harness.records import Record, Status, Verdict
 from harness.run.arena import Desk, Layout, layout
@@ -133,6 +134,8 @@ def judge_batch(
             verdict = check.judge(problem, session)
         except RunEnded as e:
             verdict = e.verdict
+        except NoBound as e:
+            verdict = Verdict(Status.ERROR, f"it cannot be judged by the class that it declares: {e}")
         verdicts[check.name] = verdict
         spent[check.name] = perf_counter() - start, session.seconds - before
         lasts[check.name] = session.last
