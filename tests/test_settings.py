@@ -118,11 +118,10 @@ def test_a_tool_table_that_is_none_is_refused(tmp_path):
         load_settings(tmp_path)
 
 
-def test_workers_leave_each_its_threads(monkeypatch):
-    monkeypatch.setattr("harness.cli.settings.usable_cores", lambda: 8)
-    assert Settings().workers == 4
-    assert Settings(threads=3).workers == 2
-    assert Settings(threads=64).workers == 1
+def test_there_is_a_worker_a_core_up_to_four(monkeypatch):
+    for cores, workers in ((1, 1), (2, 2), (3, 3), (64, 4)):
+        monkeypatch.setattr("harness.cli.settings.usable_cores", lambda cores=cores: cores)
+        assert Settings().workers == workers
     assert Settings(jobs=5).workers == 5
 
 

@@ -16,6 +16,9 @@ from typing import Any
 from harness.cli.units import parse_bytes, parse_seconds
 from harness.cli.words import alternatives
 
+#: Judging is work of one process: more workers than this would wait for it.
+MOST_WORKERS = 4
+
 
 class SettingsError(ValueError):
     """A settings file that cannot be used; the message holds file, line and the way out."""
@@ -38,7 +41,7 @@ class Settings:
     require : tuple of str
         Backends that must be available.
     jobs : int, optional
-        Workers at once; None is a worker for every `threads` cores, see `workers`.
+        Workers at once; None is a worker a core, at most `MOST_WORKERS`, see `workers`.
     threads : int
         Threads of a worker.
     timeout : float
@@ -68,8 +71,11 @@ class Settings:
 
     @property
     def workers(self) -> int:
-        """`jobs`, or as many as the cores that this process may use hold at `threads` each."""
-        return self.jobs or max(1, usable_cores() // self.threads)
+        """`jobs`, or as many as the cores that this process may use, at most `MOST_WORKERS`.
+
+        Workers wait for their turn to be judged more than they compute, so that `threads` does not count here.
+        """
+        return self.jobs or min(usable_cores(), MOST_WORKERS)
 
 
 def usable_cores() -> int:

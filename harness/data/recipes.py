@@ -7,7 +7,7 @@ seed, so that their oracle results can be kept across runs; `SEEDED` names those
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isqrt, prod
+from math import gcd, isqrt, prod
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def tap_order(taps: int, i: int) -> int:
     if i == 1:
         return taps - 1
     inner = taps - 2
-    step = next(s for s in range(max(1, int(inner * 0.618)), inner + 1) if np.gcd(s, inner) == 1)
+    step = next(s for s in range(max(1, int(inner * 0.618)), inner + 1) if gcd(s, inner) == 1)
     return 1 + (i - 2) * step % inner
 
 
@@ -172,13 +172,18 @@ def _typed(spec: ConvSpec, x: np.ndarray, w: np.ndarray | None, b: np.ndarray | 
 
 
 def _distinct(spec: ConvSpec, shape: tuple[int, ...] | None, key: tuple[object, ...], name: str) -> np.ndarray:
-    """Nonzero integers, all different where the input's type holds that many, in a random order."""
+    """Nonzero integers, all different where the input's type holds that many, none near its neighbours.
+
+    Element i holds (first + i step) mod span, step prime to span: a permutation without a sort.
+    """
     assert shape is not None
     n = prod(shape)
     reads = 1 if spec.padding_mode == "zeros" else prod(spec.kernel_size)
     top = min(spec.in_type.exact_limit, (exact_budget(spec) - 100) // reads)
     span = min(n + 1, 2 * max(top, 1))
-    value = np.argsort(words(n, *key, name), kind="stable") % span - span // 2
+    first, pick = (int(v % np.uint64(span)) for v in words(2, *key, name))
+    step = next((s for s in range(pick // 2 + span // 4 + 1, span) if gcd(s, span) == 1), 1)
+    value = (first + np.arange(n) * step) % span - span // 2
     return (value + (value >= 0)).astype(np.float64)
 
 

@@ -70,6 +70,11 @@ class Campaign:
             self.close()
             raise
 
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """A link a backend, in the order of `reports`."""
+        return tuple(self._links)
+
     def plan(self, *, device: str | None = None, refusals: bool = True) -> Plan:
         """The plan; see `make_plan`."""
         memory = self.options.limits.memory

@@ -49,6 +49,11 @@ class WorkerLink:
         self._loaded: Loaded | Trouble | None = None
 
     @property
+    def pid(self) -> int:
+        """The living worker's process id; 0 if there is none."""
+        return self._worker.pid if self._worker is not None else 0
+
+    @property
     def arena(self) -> Arena:
         """The living worker's arena."""
         assert self._worker is not None

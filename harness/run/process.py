@@ -87,6 +87,12 @@ class WorkerProcess:
                 self.kill()
                 raise WorkerGone(Status.TIMEOUT, f"did not return within {seconds:g} s", self._tail())
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def close(self) -> None:
         """Ask it to leave; kill it if it will not."""
         with contextlib.suppress(OSError, ValueError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -107,21 +107,21 @@ class ConvSpec:
 
     def __post_init__(self) -> None:
         """Fill the defaults that depend on other fields, then validate."""
-        from harness.spec.validate import validate
+        from harness.spec.validate import entries, pairs, validate
 
-        rank = len(self.in_size)
         put = object.__setattr__
-        put(self, "in_size", tuple(self.in_size))
-        put(self, "kernel_size", tuple(self.kernel_size))
-        put(self, "stride", tuple(self.stride) or (1,) * rank)
-        put(self, "dilation", tuple(self.dilation) or (1,) * rank)
-        put(self, "padding", tuple((p[0], p[1]) for p in self.padding) or ((0, 0),) * rank)
-        put(self, "output_padding", tuple(self.output_padding) or (0,) * rank)
-        if self.out_channels == 0:
+        put(self, "in_size", entries(self, "in_size"))
+        rank = len(self.in_size)
+        put(self, "kernel_size", entries(self, "kernel_size"))
+        put(self, "stride", entries(self, "stride") or (1,) * rank)
+        put(self, "dilation", entries(self, "dilation") or (1,) * rank)
+        put(self, "padding", pairs(self, "padding") or ((0, 0),) * rank)
+        put(self, "output_padding", entries(self, "output_padding") or (0,) * rank)
+        if type(self.out_channels) is int and self.out_channels == 0:
             put(self, "out_channels", self.in_channels if self.is_pool else 1)
         _, acc, out = default_types(self.op, self.in_dtype)
-        put(self, "acc_dtype", self.acc_dtype or acc)
-        put(self, "out_dtype", self.out_dtype or out)
+        put(self, "acc_dtype", acc if self.acc_dtype == "" else self.acc_dtype)
+        put(self, "out_dtype", out if self.out_dtype == "" else self.out_dtype)
         validate(self)
 
     # --- what kind of problem -------------------------------------------------------------
@@ -235,12 +235,20 @@ class ConvSpec:
     @cached_property
     def accumulation_length(self) -> int:
         """K: the most products (for pools, elements) that any one output sums."""
-        return self.channel_taps * prod(max(c) for c in self.tap_counts)
+        if not self.is_pool and self.padding_mode != "zeros":
+            return self.channel_taps * prod(self.kernel_size)
+        most = geometry.most_transpose_taps if self.op == "conv_transpose" else geometry.most_conv_taps
+        return self.channel_taps * prod(most(a, o) for a, o in zip(self.axes, self.out_size, strict=True))
 
     @cached_property
     def macs(self) -> int:
         """Multiply-accumulates that touch data (padding excluded); for pools, elements read."""
-        return self.batch * self.out_channels * self.channel_taps * prod(sum(c) for c in self.tap_counts)
+        if not self.is_pool and self.padding_mode != "zeros":
+            pairs = prod(self.kernel_size) * prod(self.out_size)
+        else:
+            count = geometry.transpose_pairs if self.op == "conv_transpose" else geometry.conv_pairs
+            pairs = prod(count(a, o) for a, o in zip(self.axes, self.out_size, strict=True))
+        return self.batch * self.out_channels * self.channel_taps * pairs
 
     @property
     def flops(self) -> int:
@@ -268,7 +276,7 @@ class ConvSpec:
         Raises
         ------
         SpecError
-            On an unknown field or an impossible combination.
+            On an unknown or missing field or an impossible combination.
         """
         known = {f.name for f in fields(cls)}
         if unknown := set(values) - known:
@@ -277,6 +285,9 @@ class ConvSpec:
             k: tuple(tuple(e) if isinstance(e, list | tuple) else e for e in v) if isinstance(v, list | tuple) else v
             for k, v in values.items()
         }
+        required = [f.name for f in fields(cls) if f.default is MISSING]
+        if missing := [name for name in required if name not in values]:
+            raise SpecError(f"{missing[0]} is missing: a specification needs {', '.join(required)}")
         return cls(**tuples)
 
     @cached_property

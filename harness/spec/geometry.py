@@ -7,7 +7,10 @@ by axis. Formulas: Dumoulin & Visin, "A guide to convolution arithmetic for deep
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
+from math import gcd
 
 
 @dataclass(frozen=True)
@@ -93,21 +96,128 @@ def transpose_size(a: Axis) -> int:
 def conv_tap_counts(a: Axis, out: int, *, low: int = 0, high: int | None = None) -> list[int]:
     """How many taps of each output fall on positions in [low, high); default the input, [0, n)."""
     high = a.n if high is None else high
-    counts = []
-    for o in range(out):
-        start = o * a.s - a.lo
-        first = max(0, -(-(low - start) // a.d))
-        last = min(a.m - 1, (high - 1 - start) // a.d)
-        counts.append(max(0, last - first + 1))
-    return counts
+    return [_conv_taps(a, o, low, high) for o in range(out)]
 
 
 def transpose_tap_counts(a: Axis, out: int) -> list[int]:
     """How many (input, tap) pairs reach each output of a transposed convolution."""
-    counts = [0] * out
-    for k in range(a.m):
-        for i in range(a.n):
-            o = i * a.s - a.lo + k * a.d
-            if 0 <= o < out:
-                counts[o] += 1
-    return counts
+    taps = _transpose_taps(a)
+    return [taps(o) for o in range(out)]
+
+
+def most_conv_taps(a: Axis, out: int) -> int:
+    """The largest of `conv_tap_counts`, found without listing them.
+
+    Only windows that overlap the data are looked at, from the first that starts in them; the search ends
+    at the first that has as many taps on data as any could.
+    """
+    first, last = max(0, -(-(a.lo - a.extent + 1) // a.s)), min(out - 1, (a.n - 1 + a.lo) // a.s)
+    inside = min(max(first, -(-a.lo // a.s)), last + 1)
+    places = chain(range(inside, last + 1), range(inside - 1, first - 1, -1))
+    return _most((_conv_taps(a, o, 0, a.n) for o in places), min(a.m, -(-a.n // a.d)))
+
+
+def most_transpose_taps(a: Axis, out: int) -> int:
+    """The largest of `transpose_tap_counts`, found without listing them."""
+    g = gcd(a.s, a.d)
+    bound = min(-(-a.m // (a.s // g)), -(-a.n // (a.d // g)))
+    middle = min(max(0, ((a.n - 1) * a.s + a.extent) // 2 - a.lo), out)
+    return _most(map(_transpose_taps(a), chain(range(middle, out), range(middle - 1, -1, -1))), bound)
+
+
+def conv_pairs(a: Axis, out: int) -> int:
+    """The sum of `conv_tap_counts`, in closed form: pairs (o, k) with 0 <= o s + k d - lo < n."""
+    return _lattice_points(a.s, out, a.d, a.m, a.n + a.lo) - _lattice_points(a.s, out, a.d, a.m, a.lo)
+
+
+def transpose_pairs(a: Axis, out: int) -> int:
+    """The sum of `transpose_tap_counts`, in closed form: pairs (i, k) with 0 <= i s + k d - lo < out."""
+    return _lattice_points(a.s, a.n, a.d, a.m, out + a.lo) - _lattice_points(a.s, a.n, a.d, a.m, a.lo)
+
+
+def first_empty_window(a: Axis, out: int) -> int | None:
+    """The first output whose window has no tap in [0, n), or None; in closed form.
+
+    A window is empty if it ends before the data, begins after them, or straddles them with taps
+    further apart than they are long.
+    """
+    if a.extent <= a.lo:
+        return 0
+    found = []
+    before = min(out, max(0, -(-a.lo // a.s)))
+    if a.d > a.n and before:
+        # the first tap at or after 0 stands at (o s - lo) mod d; it must not be in [0, n)
+        o = _first_residue(a.s, a.d, (a.n + a.lo) % a.d, (a.d - 1 + a.lo) % a.d)
+        found += [o] if o is not None and o < before else []
+    after = max(0, -(-(a.n + a.lo) // a.s))
+    found += [after] if after < out else []
+    return min(found, default=None)
+
+
+def _conv_taps(a: Axis, o: int, low: int, high: int) -> int:
+    start = o * a.s - a.lo
+    first = max(0, -(-(low - start) // a.d))
+    last = min(a.m - 1, (high - 1 - start) // a.d)
+    return max(0, last - first + 1)
+
+
+def _transpose_taps(a: Axis) -> Callable[[int], int]:
+    """A function of the output's position: taps k with k d = o + lo (mod s) that meet an input."""
+    g = gcd(a.s, a.d)
+    step = a.s // g
+    inverse = pow(a.d // g, -1, step) if step > 1 else 0
+
+    def count(o: int) -> int:
+        t = o + a.lo
+        if t % g:
+            return 0
+        least = max(0, (t - a.n * a.s) // a.d + 1)
+        most = min(a.m - 1, t // a.d)
+        k = least + (t // g * inverse - least) % step
+        return (most - k) // step + 1 if k <= most else 0
+
+    return count
+
+
+def _most(counts: Iterable[int], bound: int) -> int:
+    most = 0
+    for c in counts:
+        most = max(most, c)
+        if most >= bound:
+            break
+    return most
+
+
+def _lattice_points(s: int, p: int, d: int, m: int, t: int) -> int:
+    """Pairs (i, k), 0 <= i < p and 0 <= k < m, with i s + k d < t."""
+    full = min(m, max(0, -((-(t - (p - 1) * s)) // d)))  # for these k every i counts
+    some = min(m, max(0, -(-t // d)))  # for those beyond, none
+    # the rest, from the last backwards: the sum of ceil((t - k d)/s) = floor((t - k d + s - 1)/s)
+    return full * p + _floor_sum(some - full, s, d, t - (some - 1) * d + s - 1)
+
+
+def _floor_sum(n: int, m: int, a: int, b: int) -> int:
+    """The sum of floor((a i + b)/m) for 0 <= i < n, by Euclid's algorithm (a, b >= 0)."""
+    total = 0
+    while n > 0:
+        total += n * (n - 1) // 2 * (a // m) + n * (b // m)
+        a, b = a % m, b % m
+        top = a * n + b
+        n, m, a, b = top // m, a, m, top % m
+        if m == 0:
+            break
+    return total
+
+
+def _first_residue(a: int, m: int, low: int, high: int) -> int | None:
+    """The smallest x >= 0 with a x mod m in [low, high], cyclic where low > high; by Euclid's algorithm."""
+    if low > high or low == 0:
+        return 0
+    a %= m
+    if a == 0:
+        return None
+    x = -(-low // a)
+    if x * a <= high:
+        return x
+    y = _first_residue(m % a, a, -high % a, -low % a)
+    return None if y is None else -(-(low + m * y) // a)

@@ -5,7 +5,9 @@ Apart from `convspec` so that the rules read as a list, one by one, in the order
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from harness.spec.geometry import first_empty_window
 
 if TYPE_CHECKING:
     from harness.spec.convspec import ConvSpec
@@ -20,7 +22,28 @@ def validate(s: ConvSpec) -> None:
         rule(s)
 
 
-def _refuse(message: str) -> None:
+def entries(s: ConvSpec, name: str) -> tuple[Any, ...]:
+    """The field `name` as a tuple, or `SpecError` if it is no sequence."""
+    value = getattr(s, name)
+    if isinstance(value, str | bytes):
+        _refuse(f"{name} is {value!r}: it takes a tuple, an entry an axis")
+    try:
+        return tuple(value)
+    except TypeError:
+        _refuse(f"{name} is {value!r}: it takes a tuple, an entry an axis")
+
+
+def pairs(s: ConvSpec, name: str) -> tuple[tuple[Any, Any], ...]:
+    """The field `name` as a tuple of (low, high) pairs, or `SpecError`."""
+    found = []
+    for e in entries(s, name):
+        if not isinstance(e, tuple | list) or len(e) != 2:
+            _refuse(f"{name} holds {e!r}: it takes a pair (low, high) an axis")
+        found.append((e[0], e[1]))
+    return tuple(found)
+
+
+def _refuse(message: str) -> NoReturn:
     from harness.spec.convspec import SpecError
 
     raise SpecError(message)
@@ -35,7 +58,7 @@ def _known_names(s: ConvSpec) -> None:
     if s.padding_mode not in PADDING_MODES:
         _refuse(f"unknown padding_mode {s.padding_mode!r}: the modes are {', '.join(PADDING_MODES)}")
     for role, name in zip(("in_dtype", "acc_dtype", "out_dtype"), s.dtypes, strict=True):
-        if name not in DTYPES:
+        if not isinstance(name, str) or name not in DTYPES:
             _refuse(f"unknown {role} {name!r}: the dtypes are {', '.join(DTYPES)}")
 
 
@@ -51,7 +74,7 @@ def _axis_counts(s: ConvSpec) -> None:
 def _integers(s: ConvSpec) -> None:
     for name in ("in_size", "kernel_size", "stride", "dilation", "output_padding", "padding"):
         for e in getattr(s, name):
-            for v in e if isinstance(e, tuple) else (e,):
+            for v in e if name == "padding" else (e,):
                 if type(v) is not int:
                     _refuse(f"{name} holds {v!r}: it takes integers")
                 if abs(v) > 2**31:
@@ -62,6 +85,9 @@ def _integers(s: ConvSpec) -> None:
             _refuse(f"{name} is {v!r}: it takes an integer")
         if abs(v) > 2**31:
             _refuse(f"{name} is {v}: sizes end at 2**31")
+    for name in ("bias", "flip", "ceil_mode", "count_include_pad"):
+        if type(v := getattr(s, name)) is not bool:
+            _refuse(f"{name} is {v!r}: it is True or False")
 
 
 def _positive(s: ConvSpec) -> None:
@@ -160,12 +186,11 @@ def _output_not_empty(s: ConvSpec) -> None:
 
 
 def _pool_windows(s: ConvSpec) -> None:
-    """Every window must hold a real element; found by enumeration, axis by axis."""
+    """Every window must hold a real element, axis by axis."""
     if not s.is_pool:
         return
-    for i, counts in enumerate(s.tap_counts):
-        if 0 in counts:
-            o, a = counts.index(0), s.axes[i]
+    for i, (a, out) in enumerate(zip(s.axes, s.out_size, strict=True)):
+        if (o := first_empty_window(a, out)) is not None:
             start = o * a.s - a.lo
             _refuse(
                 f"{s.op}: window {o} of axis {i} starts at {start} with {a.m} taps {a.d} apart "
