@@ -126,11 +126,13 @@ def overlap_add(x: np.ndarray, h: np.ndarray, d: Dense, plan: Plan, fft: Any) ->
     """
     rank = len(d.axes)
     z = np.zeros((d.batch, d.groups, d.rows, *(a.count for a in d.axes)), x.dtype)
-    axes = tuple(range(3, 3 + rank))
-    into = z
-    if plan.gemm:  # frequencies in front: the spectra then are the matrices that GEMM takes, with no transposition
+    if z.size == 0:
+        return z
+    into, axes = z, tuple(range(3, 3 + rank))
+    if plan.gemm:  # frequencies before channels: the spectra then are GEMM's matrices, with no transposition
+        x, into = (v.transpose(1, *axes, 2, 0) for v in (x, z))
+        h = h.transpose(0, *axes, 1, 2)
         axes = tuple(range(1, 1 + rank))
-        x, h, into = (np.moveaxis(v, axes_of, axes) for v, axes_of in ((x.transpose(1, 2, 0, *range(3, 3 + rank)), range(3, 3 + rank)), (h, range(3, 3 + rank)), (z.transpose(1, 2, 0, *range(3, 3 + rank)), range(3, 3 + rank))))
     spectrum = fft.rfftn(h, plan.transform, axes)
     lead = (slice(None),) * axes[0]
     for origin in product(*(range(0, a.n, b) for a, b in zip(d.axes, plan.block, strict=True))):

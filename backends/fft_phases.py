@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -91,8 +92,8 @@ def kernels(spec: ConvSpec, d: Dense, w: np.ndarray, dtype: np.dtype) -> np.ndar
     """`w` as the dense convolution takes it, (groups, rows, cols, m...): zero-stuffed, split, in convolution's order."""
     spatial = tuple(range(2, 2 + spec.rank))
     stuffed = np.zeros((*w.shape[:2], *(_taps(a) * a.s for a in spec.axes)), dtype)
-    at = tuple(slice(0, a.extent, a.d) for a in spec.axes)
-    stuffed[(..., *at)] = np.flip(w, spatial) if spec.flip else w
+    at = (slice(0, a.extent, a.d) for a in spec.axes)
+    stuffed[(slice(None), slice(None), *at)] = np.flip(w, spatial) if spec.flip else w
     parts = split(stuffed, spec.stride, d.phases)
     size = tuple(a.m for a in d.axes)
     if spec.op == "conv_transpose":
@@ -104,9 +105,9 @@ def outputs(spec: ConvSpec, d: Dense, z: np.ndarray) -> np.ndarray:
     """The output of `spec` from the dense convolution's, (batch, groups, rows, count...)."""
     if spec.op == "conv":
         return z.reshape(spec.out_shape)
-    planes = z.reshape(spec.batch, spec.out_channels, -1, *(a.count for a in d.axes))
+    planes = z.reshape(spec.batch, spec.out_channels, prod(map(len, d.phases)), *(a.count for a in d.axes))
     crop = (slice(a.lo % a.s, a.lo % a.s + o) for a, o in zip(spec.axes, spec.out_size, strict=True))
-    return merge(planes, spec.stride, d.phases)[(..., *crop)]
+    return merge(planes, spec.stride, d.phases)[(slice(None), slice(None), *crop)]
 
 
 def split(a: np.ndarray, stride: tuple[int, ...], phases: Phases) -> np.ndarray:
@@ -123,7 +124,7 @@ def split(a: np.ndarray, stride: tuple[int, ...], phases: Phases) -> np.ndarray:
             apart = apart.take(used, 3 + 2 * i)
     rank = len(stride)
     order = (0, 1, *range(3, 3 + 2 * rank, 2), *range(2, 2 + 2 * rank, 2))
-    return np.ascontiguousarray(apart.transpose(order)).reshape(*a.shape[:2], -1, *apart.shape[2::2])
+    return apart.transpose(order).reshape(*a.shape[:2], prod(map(len, phases)), *apart.shape[2::2])
 
 
 def merge(parts: np.ndarray, stride: tuple[int, ...], phases: Phases) -> np.ndarray:
@@ -136,8 +137,8 @@ def merge(parts: np.ndarray, stride: tuple[int, ...], phases: Phases) -> np.ndar
     """
     lead, size, rank = parts.shape[:2], parts.shape[3:], len(stride)
     apart = np.zeros((*lead, *stride, *size), parts.dtype)
-    used = np.ix_(*phases)
-    apart[(slice(None), slice(None), *used)] = parts.reshape(*lead, *map(len, phases), *size)
+    used: tuple[Any, ...] = (slice(None), slice(None), *np.ix_(*phases))
+    apart[used] = parts.reshape(*lead, *map(len, phases), *size)
     order = (0, 1, *(e for i in range(rank) for e in (2 + rank + i, 2 + i)))
     return apart.transpose(order).reshape(*lead, *(n * s for n, s in zip(size, stride, strict=True)))
 

@@ -32,8 +32,9 @@ MODES = ("zeros", "circular", "reflect", "replicate")
 #: The type of the patches, by accumulator. NumPy multiplies integer matrices without BLAS, 30 to 100 times
 #: slower; float64 holds every sum of i8 products exactly (K 2**14 < 2**53), and wraps when it becomes an i32.
 WORK = {"f32": "f32", "f64": "f64", "i32": "f64", "f16": "f32", "bf16": "f32", "i8": "i8"}
-#: Bytes of patches at a time: rows of outputs are taken together up to this, one row always.
-CHUNK = 64 << 20
+#: Bytes of patches at a time: rows of outputs are taken together up to this, one row always. Beyond 32 MB
+#: glibc maps fresh pages for every block: VGG-16's conv1-2 took 73 ms with 64 MB, 53 ms with 16 MB (one thread).
+CHUNK = 16 << 20
 
 
 def patches(spec: ConvSpec, x: np.ndarray) -> np.ndarray:
@@ -113,3 +114,174 @@ def windows(spec: ConvSpec, image: np.ndarray, steps: tuple[int, ...] | None = N
     outs = [z * s for z, s in zip(size, spec.stride, strict=True)]
     shape = (len(image), *spec.kernel_size, *(steps or spec.out_size))
     return np.lib.stride_tricks.as_strided(image, shape, (channel, *taps, *outs))
+
+
+def _rule(spec: ConvSpec) -> str | None:
+    """f16 sums (NumPy sums f16 in f32)."""
+    if spec.acc_dtype == "f16" and spec.op != "max_pool":
+        return "NumPy multiplies f16 matrices with sums in f32, the specification's are f16"
+    return None
+
+
+def _rows(spec: ConvSpec) -> int:
+    """How many rows of the patches' steps are taken at a time."""
+    channels, size = _steps(spec)
+    row = channels * prod(spec.kernel_size) * prod(size[1:]) * numpy_dtype(WORK[spec.acc_dtype]).itemsize
+    return min(size[0], max(1, CHUNK // row))
+
+
+def _steps(spec: ConvSpec) -> tuple[int, tuple[int, ...]]:
+    """Channels and steps of the patches: those of x at every output, or of the transposed output at every input."""
+    return (spec.out_channels, spec.in_size) if spec.op == "conv_transpose" else (spec.in_channels, spec.out_size)
+
+
+def _taps(spec: ConvSpec) -> list[tuple[Any, ...]]:
+    """The indices of all channels' taps in `windows`, one after the other."""
+    return [(slice(None), *tap) for tap in product(*map(range, spec.kernel_size))]
+
+
+def _lengths(spec: ConvSpec) -> tuple[int, ...]:
+    """Lengths of the image that the windows look at: x padded, or the transposed output before its crop."""
+    _, size = _steps(spec)
+    seen = [(o - 1) * a.s + a.extent for a, o in zip(spec.axes, size, strict=True)]
+    if spec.op == "conv_transpose":  # output padding may reach beyond the last stamp
+        return tuple(max(z, a.lo + o) for z, a, o in zip(seen, spec.axes, spec.out_size, strict=True))
+    return tuple(seen)
+
+
+class Im2col:
+    """The backend object; see the contract in `harness.backend`.
+
+    Examples
+    --------
+    >>> backend.info.limits.why_not(ConvSpec("conv", (5,), (3,), in_dtype="i8")) is None
+    True
+    """
+
+    info = BackendInfo(
+        "im2col",
+        "data to patch matrix, one GEMM a group (NumPy's BLAS)",
+        Limits(OPS, TYPES, padding_modes=MODES, rule=_rule),
+        version="1",
+        nan_max_pool="propagate",
+    )
+
+    def probe(self) -> Probe:
+        """The host's processor."""
+        return Probe((host_device(),))
+
+    def workspace_bytes(self, spec: ConvSpec, /) -> int:
+        """Of one image: the padded copy, a chunk of patches and of products; and the weights."""
+        work = numpy_dtype(WORK[spec.acc_dtype]).itemsize
+        channels, size = _steps(spec)
+        image = channels * prod(max(z, n) for z, n in zip(_lengths(spec), spec.in_size, strict=True))
+        step = spec.out_channels + (0 if spec.is_pool else channels * prod(spec.kernel_size))
+        chunk = _rows(spec) * prod(size[1:]) * step
+        operands = 2 * prod(spec.w_shape or (0,)) + prod(spec.x_shape[1:]) + prod(spec.out_shape[1:]) + spec.out_channels
+        return (2 * image + chunk + operands) * work + 8 * prod(spec.out_shape[1:]) + 16 * sum(_lengths(spec))
+
+    def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
+        """Keep the specification: nothing is planned."""
+        if device != "cpu":
+            raise Unsupported(f"backend 'im2col' has no device {device!r}: its device is 'cpu'")
+        return _Prepared(spec)
+
+
+class _Prepared:
+    """One specification; all the work is in `run`."""
+
+    def __init__(self, spec: ConvSpec) -> None:
+        self.spec, self._work, self._rows = spec, numpy_dtype(WORK[spec.acc_dtype]), _rows(spec)
+        self.phases: dict[str, float] = {}
+        self._last = 0.0
+        counts = [np.array(c, self._work) for c in spec.divisor_counts] if spec.op == "avg_pool" else []
+        self._divisors = reduce(np.multiply.outer, counts) if counts else None
+
+    def run(self, x: np.ndarray, w: np.ndarray | None, b: np.ndarray | None, out: np.ndarray, /) -> None:
+        """Compute image by image."""
+        self.phases, self._last = {"pack": 0.0, "kernel": 0.0, "copy": 0.0}, perf_counter()
+        if w is not None:
+            w = (np.flip(w, tuple(range(2, w.ndim))) if self.spec.flip else w).astype(self._work, copy=False)
+        if b is not None:
+            b = b.astype(self._work, copy=False).reshape(self.spec.groups, -1, 1)
+        with np.errstate(over="ignore", invalid="ignore"):  # Inf and NaN are results here, not faults
+            for image, target in zip(x, out, strict=True):
+                if w is None:
+                    self._pool(image, target)
+                elif self.spec.op == "conv":
+                    self._conv(image, w, b, target)
+                else:
+                    self._transpose(image, w, b, target)
+
+    def _conv(self, image: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
+        """Y = W @ patches, a GEMM a group, so many output rows at a time that the patches stay within `CHUNK`."""
+        spec, groups, row = self.spec, self.spec.groups, prod(self.spec.out_size[1:])
+        view = windows(spec, padded(spec, image, self._work))
+        matrix, y = w.reshape(groups, spec.out_channels // groups, -1), out.reshape(groups, spec.out_channels // groups, -1)
+        for first in range(0, spec.out_size[0], self._rows):
+            some = view[(slice(None),) * (1 + spec.rank) + (slice(first, first + self._rows),)]
+            block = some.reshape(groups, matrix.shape[2], -1)  # copies, unless every element is read once, in order (1x1)
+            self._lap("pack")
+            target = y[..., first * row : first * row + block.shape[2]]
+            found = np.matmul(matrix, block, out=target if out.dtype == self._work else None)
+            self._lap("kernel")
+            self._finish(found, b, target)
+            del some, block, found  # before the next are made
+
+    def _transpose(self, image: np.ndarray, w: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
+        """W^T @ x gives the patches of the output; each tap's are added where it stamps (col2im)."""
+        spec, groups, row = self.spec, self.spec.groups, prod(self.spec.in_size[1:])
+        full = np.zeros((spec.out_channels, *_lengths(spec)), self._work)
+        view = windows(spec, full, spec.in_size)
+        matrix = w.reshape(groups, spec.in_channels // groups, -1).transpose(0, 2, 1)
+        x = image.astype(self._work, copy=False).reshape(groups, spec.in_channels // groups, -1)
+        self._lap("pack")
+        for first in range(0, spec.in_size[0], self._rows):
+            rows = slice(first, first + self._rows)
+            found = np.matmul(matrix, x[..., first * row : rows.stop * row])
+            self._lap("kernel")
+            stamps = found.reshape(*view.shape[: 1 + spec.rank], -1, *spec.in_size[1:])
+            for at in _taps(spec):
+                view[(*at, rows)] += stamps[at]
+            del found, stamps
+            self._lap("copy")
+        inside = [slice(a.lo, a.lo + o) for a, o in zip(spec.axes, spec.out_size, strict=True)]
+        y = full[(slice(None), *inside)].reshape(groups, spec.out_channels // groups, -1)
+        self._finish(y, b, out.reshape(y.shape))
+
+    def _pool(self, image: np.ndarray, out: np.ndarray) -> None:
+        """The maximum or the sum over the patches' rows, tap by tap; what is outside never counts."""
+        combine: np.ufunc = np.add if self._divisors is not None else np.maximum
+        lowest = -np.inf if self._work.kind == "f" else np.iinfo(self._work).min
+        view = windows(self.spec, padded(self.spec, image, self._work, 0 if combine is np.add else lowest))
+        self._lap("pack")
+        first, *others = (view[at] for at in _taps(self.spec))
+        y = first.copy()
+        for other in others:
+            combine(y, other, out=y)
+        self._lap("kernel")
+        if self._divisors is not None:
+            y /= self._divisors
+        self._finish(y, None, out)
+
+    def _finish(self, y: np.ndarray, b: np.ndarray | None, out: np.ndarray) -> None:
+        """Add the bias, round or wrap to the output's type, and write, unless `y` was computed in its place."""
+        if b is not None:
+            y += b
+        if y is not out:
+            out[...] = y.astype(np.int64) if self.spec.out_dtype == "i32" else narrow(y, self.spec)
+        self._lap("copy")
+
+    def _lap(self, phase: str) -> None:
+        now = perf_counter()
+        self.phases[phase] += now - self._last
+        self._last = now
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+backend = Im2col()

@@ -161,13 +161,14 @@ def axis_table(a: Axis, n: int, out: int, mode: str) -> np.ndarray:
 def _all_axes(tables: list[np.ndarray], sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of every tap that reads data, output by output: the input and the tap; and how many each output has."""
     rank = len(tables)
-    source, reads = np.zeros((), tables[0].dtype), np.ones((), bool)
+    source: Any = 0
+    reads: Any = True
     for i, (table, n) in enumerate(zip(tables, sizes, strict=True)):
         one = np.expand_dims(table, tuple(j for j in range(2 * rank) if j % rank != i))  # outputs' axes, then taps'
         source, reads = source * n + one, reads & (one >= 0)
     taps = prod(source.shape[rank:])
     source, reads = source.reshape(-1, taps), reads.reshape(-1, taps)
-    tap = np.broadcast_to(np.arange(taps, dtype=source.dtype), source.shape)
+    tap = np.broadcast_to(np.arange(taps, dtype=tables[0].dtype), source.shape)
     return source[reads], tap[reads], np.count_nonzero(reads, axis=1)
 
 

@@ -43,6 +43,9 @@ MEANING: Mapping[Status, str] = {
     Status.XPASS: "passes although a waiver says that it fails",
 }
 
+#: What a run's exit code says, in a word or two; an unfinished run has none.
+OUTCOME: Mapping[int | None, str] = {0: "PASS", 1: "FAIL", 3: "NOTHING VERIFIED", None: "UNFINISHED"}
+
 
 @dataclass(frozen=True)
 class Verdict:

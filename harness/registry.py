@@ -63,6 +63,8 @@ class Registry:
         if text in self.entries:
             return f"{text}={self.entries[text]}"
         place, sep, attribute = text.rpartition(":")
+        if sep and not attribute:
+            raise UnknownBackend(f"backend {text!r}: say which object of {place} it is, {place}:NAME")
         if sep and place.endswith(".py"):
             path = Path(place).expanduser().resolve()
             if not path.is_file():
@@ -79,10 +81,28 @@ class Registry:
         )
 
 
+def split(reference: str) -> tuple[str, str]:
+    """The entry point's name (empty if there is none) and the `module:NAME` or `path.py:NAME` of a reference.
+
+    Examples
+    --------
+    >>> split("naive=backends.naive:backend"), split("/a=b/k.py:backend")
+    (('naive', 'backends.naive:backend'), ('', '/a=b/k.py:backend'))
+    """
+    name, sep, target = reference.partition("=")
+    return (name, target) if sep and _NAME.match(name) else ("", reference)
+
+
 def label(reference: str) -> str:
-    """The name under which a reference is shown before its backend has been loaded."""
-    name, sep, _ = reference.partition("=")
-    return name if sep else reference.rpartition(":")[2]
+    """The name under which a reference is shown before its backend has been loaded.
+
+    Examples
+    --------
+    >>> label("naive=backends.naive:backend"), label("/home/me/k.py:backend"), label("my.kernels:fast")
+    ('naive', 'k.py:backend', 'my.kernels:fast')
+    """
+    name, target = split(reference)
+    return name or target.rpartition("/")[2]
 
 
 def load(reference: str) -> Backend:
@@ -95,8 +115,7 @@ def load(reference: str) -> Backend:
     Exception
         Whatever the import raises.
     """
-    _, sep, target = reference.partition("=")
-    place, _, attribute = (target if sep else reference).rpartition(":")
+    place, _, attribute = split(reference)[1].rpartition(":")
     module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
     found: Any = module
     for part in attribute.split("."):

@@ -4,7 +4,7 @@ Apart from the rest so that a case is data: nothing here runs a convolution, and
 specification is imported.
 """
 
-from harness.catalogue.case import NESTED, SUITES, Case, Literal
+from harness.catalogue.case import NESTED, SUITES, Case, Literal, Matrix, Photo
 from harness.catalogue.catalogue import Catalogue, load_catalogue, packaged_files
 from harness.catalogue.errors import CatalogueError, SelectionError
 from harness.catalogue.load import load_file
@@ -16,6 +16,8 @@ __all__ = [
     "Catalogue",
     "CatalogueError",
     "Literal",
+    "Matrix",
+    "Photo",
     "SelectionError",
     "load_catalogue",
     "load_file",

@@ -44,6 +44,45 @@ class Literal:
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """The convolution with one operand's numbers fixed, written out as a matrix.
+
+    Attributes
+    ----------
+    view : {'filter', 'data'}
+        `filter` is the matrix T of y = T x, made from the literal w: a row an output, a column an input,
+        both in memory order. `data` is the matrix X of y^T = h^T X, made from the literal x: a column an
+        output; its first row is what the window's last position reads, so that it is diagonal-constant.
+    rows : nested tuples
+        Exact: integers and dyadic fractions.
+
+    References
+    ----------
+    CPEN 400D, lecture 4.1, slides 'Matrix Multiplication View I' and 'II'.
+    """
+
+    view: str
+    rows: Numbers
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A picture as the input, and the taps that go over it.
+
+    Attributes
+    ----------
+    file : str
+        A binary PGM beside the catalogue file.
+    x, w : nested tuples
+        Of the specification's `x_shape` (grey values 0 to 255) and `w_shape`, exact.
+    """
+
+    file: str
+    x: Numbers = field(repr=False)
+    w: Numbers
+
+
+@dataclass(frozen=True)
 class Case:
     """One case.
 
@@ -66,6 +105,10 @@ class Case:
         `ConvSpec`'s fields as written.
     literal : Literal or None
         Worked numbers.
+    matrix : Matrix or None
+        What the literal's w or x makes of the convolution.
+    photo : Photo or None
+        A picture and its filter.
     crop_of : str or None
         Id of the case with the original spatial size.
     """
@@ -82,6 +125,8 @@ class Case:
     refused: str | None = None
     fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     literal: Literal | None = field(default=None, repr=False)
+    matrix: Matrix | None = field(default=None, repr=False)
+    photo: Photo | None = field(default=None, repr=False)
     crop_of: str | None = None
 
     @property

@@ -38,7 +38,8 @@ class Catalogue:
         ----------
         patterns : sequence of str
             Each a suite (`smoke`, `gate`, `full`, `perf`), an id, a glob over ids (`edge-pad-*`),
-            ``tag:NAME``, or the path of a YAML file, whose cases follow the catalogue's own.
+            ``tag:NAME``, or the path of a YAML file, whose cases follow the catalogue's own, or
+            ``FILE.yaml:ID`` for one of them.
 
         Raises
         ------
@@ -59,6 +60,12 @@ class Catalogue:
         """The cases that one pattern names."""
         if pattern.endswith((".yaml", ".yml")):
             return self._from_file(Path(pattern), chosen)
+        file, sep, name = pattern.rpartition(":")
+        if sep and file.endswith((".yaml", ".yml")):
+            held = self._from_file(Path(file), chosen)
+            if one := tuple(c for c in held if c.id == name):
+                return one
+            raise SelectionError(f"{file} holds no case {name!r}: {nearest(name, [c.id for c in held])}".rstrip(": "))
         if pattern in SUITES:
             found = tuple(c for c in self.cases if pattern in c.suites)
         elif pattern.startswith("tag:"):

@@ -14,6 +14,7 @@ from math import prod
 from harness.catalogue.case import Case
 from harness.catalogue.catalogue import Catalogue
 from harness.catalogue.literals import evaluate, pick
+from harness.catalogue.matrices import defined
 from harness.catalogue.models import ID
 from harness.spec import ConvSpec, SpecError
 
@@ -177,6 +178,17 @@ def _worked_numbers(case: Case) -> Iterator[str]:
             yield "the flipped filter gives the same output: use an asymmetric one, or tag the case symmetric"
 
 
+def _written_matrix(case: Case) -> Iterator[str]:
+    """A written matrix equals the definition, entry by entry."""
+    if case.matrix is None or case.literal is None or case.spec is None:
+        return
+    for r, (row, right) in enumerate(zip(case.matrix.rows, defined(case.matrix, case.literal, case.spec), strict=True)):
+        for c, (got, want) in enumerate(zip(row, right, strict=True)):
+            if got != want:
+                yield f"the {case.matrix.view} matrix holds {got} at row {r}, column {c}, the definition gives {want}"
+                return
+
+
 def _flat(tensor: object) -> Iterator[object]:
     if isinstance(tensor, tuple):
         for inner in tensor:
@@ -189,7 +201,7 @@ def _duplicates(catalogue: Catalogue) -> Iterator[Finding]:
     """Two ids of a family with one specification; literals with other numbers differ."""
     seen: dict[object, Case] = {}
     for case in catalogue.cases:
-        key = (case.family, case.version or repr(sorted(case.fields.items())), case.literal)
+        key = (case.family, case.version or repr(sorted(case.fields.items())), case.literal, case.photo)
         if (first := seen.setdefault(key, case)) is not case:
             yield Finding("duplicate", case.id, case.where, f"the same specification as {first.id} at {first.where}")
 
@@ -232,4 +244,5 @@ _RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
     _weak,
     _precision,
     _worked_numbers,
+    _written_matrix,
 )

@@ -36,13 +36,13 @@ def literal(x: Any, w: Any, b: Any, y: Any, spec: ConvSpec) -> Literal:
     ):
         if (value is None) != (shape is None):
             raise ValueError(f"{name} is {'missing' if value is None else 'given'}, the case has shape {shape} for it")
-        tensors[name] = None if value is None or shape is None else _tensor(name, value, shape)
+        tensors[name] = None if value is None or shape is None else tensor(name, value, shape)
     assert tensors["x"] is not None
     assert tensors["y"] is not None
     return Literal(tensors["x"], tensors["w"], tensors["b"], tensors["y"])
 
 
-def _tensor(name: str, value: Any, shape: tuple[int, ...]) -> Numbers:
+def tensor(name: str, value: Any, shape: tuple[int, ...]) -> Numbers:
     """Nested lists as nested tuples of exactly `shape`, leading axes of length 1 added."""
     if prod(shape) > MAX_NUMBERS:
         raise ValueError(f"{name} of shape {list(shape)} is too large to be written out")
@@ -56,10 +56,11 @@ def _tensor(name: str, value: Any, shape: tuple[int, ...]) -> Numbers:
         raise ValueError(f"{name} has shape {got}, the case {list(shape)}: only leading axes of length 1 may be left out")
     for _ in range(missing):
         value = [value]
-    return _frozen(name, value, shape)
+    return frozen(name, value, shape)
 
 
-def _frozen(name: str, value: Any, shape: tuple[int, ...]) -> Any:
+def frozen(name: str, value: Any, shape: tuple[int, ...]) -> Any:
+    """Nested lists of exact numbers as nested tuples of exactly `shape`; a ValueError that names `name` otherwise."""
     if not shape:
         if type(value) is int:
             return value
@@ -70,7 +71,7 @@ def _frozen(name: str, value: Any, shape: tuple[int, ...]) -> Any:
         return value
     if not isinstance(value, list) or len(value) != shape[0]:
         raise ValueError(f"{name} is ragged: a list of {shape[0]} was expected, got {value!r:.60}")
-    return tuple(_frozen(name, v, shape[1:]) for v in value)
+    return tuple(frozen(name, v, shape[1:]) for v in value)
 
 
 def pick(tensor: Any, index: tuple[int, ...]) -> Any:
@@ -113,14 +114,21 @@ def _element(lit: Literal, spec: ConvSpec, out: tuple[int, ...]) -> Fraction:
             return max(seen)
         return sum(seen, Fraction(0)) / prod(c[o] for c, o in zip(spec.divisor_counts, at, strict=True))
     total = Fraction(pick(lit.b, (channel,))) if lit.b is not None else Fraction(0)
+    for x_at, w_at in terms(spec, out):
+        total += Fraction(pick(lit.x, x_at)) * Fraction(pick(lit.w, w_at))
+    return total
+
+
+def terms(spec: ConvSpec, out: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(input index, weight index) of every product that the definition sums into output `out`; not for pools."""
+    batch, channel, at = out[0], out[1], out[2:]
     per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
     group = channel // per_out
     for taps, p in _reads(spec, at):
         for c in range(per_in):
             c_in = group * per_in + c
             w_at = (c_in, channel % per_out) if spec.op == "conv_transpose" else (channel, c)
-            total += Fraction(pick(lit.x, (batch, c_in, *p))) * Fraction(pick(lit.w, (*w_at, *taps)))
-    return total
+            yield (batch, c_in, *p), (*w_at, *taps)
 
 
 def _reads(spec: ConvSpec, at: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

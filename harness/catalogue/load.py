@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,15 +14,30 @@ from harness.catalogue.errors import CatalogueError, nearest
 from harness.catalogue.fields import SPEC_FIELDS, spec_fields
 from harness.catalogue.grid import points
 from harness.catalogue.literals import literal
-from harness.catalogue.models import ID, CatalogueFile, Defaults, Entry, LiteralNumbers, RefusedEntry, SpecFields, show
+from harness.catalogue.matrices import matrix
+from harness.catalogue.models import (
+    ID,
+    CatalogueFile,
+    Defaults,
+    Entry,
+    LiteralNumbers,
+    MatrixNumbers,
+    PhotoFile,
+    RefusedEntry,
+    SpecFields,
+    show,
+)
 from harness.catalogue.nodes import Node, read
+from harness.catalogue.photos import photo, size_of
 from harness.spec import ConvSpec, SpecError
 
 _TYPES = {
     "int_type": "an integer", "string_type": "text", "bool_type": "true or false", "list_type": "a list",
     "dict_type": "a mapping", "model_type": "a mapping",
 }  # fmt: skip
+_NESTED: Mapping[str, type[BaseModel]] = {"literal": LiteralNumbers, "matrix": MatrixNumbers, "photo": PhotoFile}
 _NAMES = {"except_": "except"}
+_T = TypeVar("_T")
 
 
 def load_file(path: Path) -> tuple[Case, ...]:
@@ -103,8 +119,9 @@ def _entry(node: Node, defaults: Node, family: str, path: Path) -> Iterator[Case
 def _grid(entry: Entry, values: Mapping[str, Any], node: Node, path: Path, common: dict[str, Any]) -> Iterator[Case]:
     """One case a point of the entry's grid."""
     at = node.line_of(("grid",))
-    if entry.literal is not None:
-        raise CatalogueError(path, at, f"case {entry.id!r} has literal numbers and a grid: its points differ in shape")
+    for key in _NESTED:
+        if getattr(entry, key) is not None:
+            raise CatalogueError(path, at, f"case {entry.id!r} has {key}: and a grid: its points differ in shape")
     grid_node = node.value["grid"]
     base = {k: values[k] for k in SPEC_FIELDS if k in values}
     iterator = points(grid_node.plain(), entry.except_)
@@ -126,26 +143,49 @@ def _grid(entry: Entry, values: Mapping[str, Any], node: Node, path: Path, commo
 def _case(name: str, fields: SpecFields, node: Node, path: Path, common: Mapping[str, Any], at: int = 0) -> Case:
     """The case called `name`; `at` is the line to blame where the sizes are impossible."""
     line = at or node.line
-    for needed in ("op", "in_size", "kernel_size"):
-        if getattr(fields, needed) is None:
-            raise CatalogueError(path, line, f"case {name!r} has no {needed}")
     set_fields = {k: getattr(fields, k) for k in SPEC_FIELDS if k in fields.model_fields_set}
+    picture = getattr(fields, "photo", None)
+    if picture is not None:
+        size = _blamed("photo", node, path, name, lambda: size_of(path.parent, picture.file))
+        if set_fields.setdefault("in_size", size) != size:
+            text = f"in_size is {list(set_fields['in_size'])}, the picture {picture.file} has {list(size)}"
+            raise CatalogueError(path, node.line_of(("in_size",)), f"case {name!r}: {text}: leave in_size out")
+    for needed in ("op", "in_size", "kernel_size"):
+        if set_fields.get(needed) is None:
+            raise CatalogueError(path, line, f"case {name!r} has no {needed}")
     kwargs = _fields(set_fields, node, path, name, at)
     try:
         spec = ConvSpec(**kwargs)
     except SpecError as e:
         raise CatalogueError(path, _blame(str(e), node, line), f"case {name!r}: {e}") from None
-    numbers = getattr(fields, "literal", None)
-    worked = None
-    if numbers is not None:
-        assert isinstance(numbers, LiteralNumbers)
-        try:
-            worked = literal(numbers.x, numbers.w, numbers.b, numbers.y, spec)
-        except ValueError as e:
-            raise CatalogueError(
-                path, node.line_of(("literal", str(e).split(" ", 1)[0])), f"case {name!r}: literal {e}"
-            ) from None
-    return Case(name, spec=spec, fields=kwargs, literal=worked, **common)
+    return Case(name, spec=spec, fields=kwargs, **_numbers(fields, spec, node, path, name), **common)
+
+
+def _numbers(fields: SpecFields, spec: ConvSpec, node: Node, path: Path, name: str) -> dict[str, Any]:
+    """The case's literal, matrix and photo, each None where the entry has none."""
+    lit, rows, picture = (getattr(fields, key, None) for key in _NESTED)
+    if picture is not None and (lit is not None or rows is not None):
+        line = node.line_of(("photo",))
+        raise CatalogueError(path, line, f"case {name!r} has a photo, and literal numbers or a matrix: it takes one of them")
+    found: dict[str, Any] = {}
+    if lit is not None:
+        found["literal"] = _blamed("literal", node, path, name, lambda: literal(lit.x, lit.w, lit.b, lit.y, spec))
+    if rows is not None:
+        worked = found.get("literal")
+        found["matrix"] = _blamed("matrix", node, path, name, lambda: matrix(rows.view, rows.rows, worked, spec))
+    if picture is not None:
+        folder, scale = path.parent, picture.scale
+        found["photo"] = _blamed("photo", node, path, name, lambda: photo(folder, picture.file, picture.w, scale, spec))
+    return found
+
+
+def _blamed(key: str, node: Node, path: Path, name: str, made: Callable[[], _T]) -> _T:
+    """What `made` makes; its ValueError, which begins with a field of `key`, becomes one with a place."""
+    try:
+        return made()
+    except ValueError as e:
+        line = node.line_of((key, str(e).split(" ", 1)[0].rstrip(":")))
+        raise CatalogueError(path, line, f"case {name!r}: {key} {e}") from None
 
 
 def _fields(values: Mapping[str, Any], node: Node, path: Path, name: str, at: int = 0) -> dict[str, Any]:
@@ -197,7 +237,7 @@ def _message(model: type[BaseModel], error: Any, loc: tuple[Any, ...]) -> str:
     kind, field = error["type"], ".".join(str(s) for s in loc if not (isinstance(s, str) and "[" in s))
     got = error["input"]
     if kind == "extra_forbidden":
-        known: Any = LiteralNumbers if len(loc) > 1 else model
+        known: Any = _NESTED.get(str(loc[-2]), LiteralNumbers) if len(loc) > 1 else model
         names = [f.alias or n for n, f in known.model_fields.items()]
         return f"unknown key {loc[-1]!r}: {nearest(loc[-1], names)}"
     if kind == "missing":
@@ -207,7 +247,8 @@ def _message(model: type[BaseModel], error: Any, loc: tuple[Any, ...]) -> str:
     if kind == "value_error":
         return f"{field}: {error['ctx']['error']}"
     if kind == "literal_error":
-        return f"{field}: unknown value {show(got)}: {nearest(got, ('smoke', 'gate', 'full', 'perf'))}"
+        known = re.findall(r"'(\w+)'", error["ctx"]["expected"])
+        return f"{field}: unknown value {show(got)}: {nearest(got, known)}"
     if kind == "string_pattern_mismatch":
         return f"{field} {show(got)}: lower-case words and digits joined by hyphens"
     return f"{field}: {error['msg']}, got {show(got)}"

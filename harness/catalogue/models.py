@@ -180,6 +180,23 @@ class LiteralNumbers(_Model):
     y: list[JsonValue] = Field(description="output")
 
 
+class MatrixNumbers(_Model):
+    """The convolution as a matrix, written out entry by entry."""
+
+    view: Literal["filter", "data"] = Field(
+        description="filter: T of y = T x, from the literal w; data: X of y^T = h^T X, from the literal x"
+    )
+    rows: list[list[JsonValue]] = Field(min_length=1, description="rows of integers or dyadic fractions")
+
+
+class PhotoFile(_Model):
+    """A picture as the input."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*\.pgm$", description="a binary PGM (P5, 8 bits) beside this file")
+    w: list[JsonValue] = Field(description="weights, nested lists of integers or dyadic fractions")
+    scale: float | int = Field(1, description="a power of two or another dyadic fraction that multiplies every weight")
+
+
 class Entry(SpecFields, _About):
     """A case, or with a grid a family of cases that share their reason."""
 
@@ -188,6 +205,8 @@ class Entry(SpecFields, _About):
     )
     why: str = Field(description="the fact that makes the case worth its time; not what anything ought to do")
     literal: LiteralNumbers | None = None
+    matrix: MatrixNumbers | None = Field(None, description="of the literal's w or x, to be held against every backend")
+    photo: PhotoFile | None = Field(None, description="a picture as x; in_size may be left out")
     crop_of: str | None = Field(None, description="id of the case with the original spatial size")
     grid: dict[str, Annotated[list[JsonValue], Field(min_length=1)] | dict[str, JsonValue]] | None = Field(
         None, description="field: [values] or {label: value}; variant: {label: {field: value}}"

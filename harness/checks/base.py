@@ -17,6 +17,10 @@ from harness.oracle.cache import OracleCache
 from harness.records import Verdict
 from harness.spec import ConvSpec
 
+#: What may lie around the arrays: bytes of ones (NaN in every float, -1 in every integer), zeros, the largest
+#: finite number of either sign, another byte pattern.
+GUARDS = ("zeros", "ones", "largest", "lowest", "bytes 0x5a")
+
 
 class RunEnded(Exception):
     """The backend gave no output to judge; carries the verdict (CRASH, TIMEOUT, FAIL of the contract, ...)."""
@@ -29,10 +33,11 @@ class RunEnded(Exception):
 class Run(Protocol):
     """Calls the backend under judgement."""
 
-    def __call__(self, ops: Operands, *, poison: int = 0) -> np.ndarray:
+    def __call__(self, ops: Operands, *, poison: int = 0, guard: str = "ones", layout: str = "C") -> np.ndarray:
         """The output on `ops`, a copy of the harness's own.
 
-        `poison` chooses one of two patterns that the output holds beforehand. Raises `RunEnded` if
+        `poison` chooses one of two patterns that the output holds beforehand, `guard` one of `GUARDS` for the
+        bands around the arrays, `layout` one of the declared memory layouts for the operands. Raises `RunEnded` if
         nothing came back, or if guard bands, inputs or unwritten elements show a broken contract.
         """
         ...
@@ -91,7 +96,7 @@ class Check:
     judge : callable
         (problem, run) -> Verdict. Its docstring is the theorem.
     applies : callable
-        (case, spec) -> None, or the reason why the theorem does not hold there.
+        (case, spec, info) -> None, or the reason why the theorem does not hold there for such a backend.
     data : bool
         Whether its data decide if a case is WEAK.
     """
@@ -99,7 +104,7 @@ class Check:
     name: str
     title: str
     judge: Callable[[Problem, Run], Verdict]
-    applies: Callable[[Case, ConvSpec], str | None]
+    applies: Callable[[Case, ConvSpec, BackendInfo], str | None]
     data: bool = False
 
     @property
@@ -108,11 +113,11 @@ class Check:
         return inspect.getdoc(self.judge) or ""
 
 
-def always(case: Case, spec: ConvSpec) -> str | None:
+def always(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
     """Applies everywhere."""
     return None
 
 
-def has_output(case: Case, spec: ConvSpec) -> str | None:
+def has_output(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
     """Applies where there is an element to compare."""
     return "the output is empty" if 0 in spec.out_shape else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.backend import BackendInfo
 from harness.catalogue import Case
 from harness.checks.base import Check, Problem, Run, has_output
 from harness.data import Operands
@@ -57,13 +58,16 @@ def _axis_shift(spec: ConvSpec, a: Axis, out: int, pick: int) -> AxisShift:
     if spec.op == "conv" and spec.padding_mode == "circular" and out * a.s == a.n and out > 1:
         k = 1 + pick % (out - 1)
         return AxisShift(k * a.s, k, 0, out - 1)
-    feasible = []
-    for k in range(1, (a.n if spec.op == "conv_transpose" else out)):
-        shift = _interior(spec, a, out, k)
-        if shift.last < shift.first:
-            break
-        feasible.append(shift)
-    return feasible[pick % max(1, len(feasible) // 2)] if feasible else AxisShift(0, 0, 0, out - 1)
+    most = _most_shifts(spec, a, out)
+    return _interior(spec, a, out, 1 + pick % max(1, most // 2)) if most > 0 else AxisShift(0, 0, 0, out - 1)
+
+
+def _most_shifts(spec: ConvSpec, a: Axis, out: int) -> int:
+    """The largest k for which `_interior` is not empty; below 1 where there is none."""
+    one = _interior(spec, a, out, 1)
+    if spec.op == "conv_transpose":  # each further k takes s outputs from the last
+        return min(1 + (one.last - one.first) // a.s, a.n - 1)
+    return 1 + one.last - one.first  # each further k takes one
 
 
 def _interior(spec: ConvSpec, a: Axis, out: int, k: int) -> AxisShift:
@@ -148,8 +152,8 @@ def _compare(before: np.ndarray, after: np.ndarray, tol: np.ndarray, recipe: str
     )
 
 
-def _shifts_somewhere(case: Case, spec: ConvSpec) -> str | None:
-    if reason := has_output(case, spec):
+def _shifts_somewhere(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
+    if reason := has_output(case, spec, info):
         return reason
     return None if plan_shift(spec, (0,) * spec.rank) else "no output sees only data that a shift moves whole"
 

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil, log2, prod
 
+import numpy as np
+
+from harness.backend import BackendInfo
 from harness.catalogue import Case
 from harness.checks.base import Check, Problem, Run, has_output
 from harness.checks.compare import compare
+from harness.checks.metamorphic import same
 from harness.checks.weak import passing
-from harness.records import Verdict
+from harness.data import Operands
+from harness.data.raw import signs, words
+from harness.oracle import Reference, receptive_field
+from harness.records import Status, Verdict
 from harness.spec import ConvSpec
+
+
+#: The largest case that is run on subnormal numbers.
+SUBNORMAL_FLOPS = 1_000_000
 
 
 def judge_zero_mean(problem: Problem, run: Run) -> Verdict:
@@ -18,21 +30,195 @@ def judge_zero_mean(problem: Problem, run: Run) -> Verdict:
     Operands are random signs times [1, 2) with every bit of the significand in use. The rounding errors of a
     right sum cancel like a random walk, in any order of summation: |y - y_ref| <= 8 u A (measured at most
     3.97), where the worst-case bound K u A would let TF32 and bfloat16 shortcuts through; over 256 outputs
-    or more the root mean square of err/(u A) is at most 1.5 (measured at most 0.38). FFT is held to its own,
-    normwise bound; max_pool to equality. Holds for floating-point types.
+    or more the root mean square of err/(u A) is at most 1.5 (measured at most 0.38). FFT and Winograd are held to
+    their own, normwise bounds; max_pool to equality. Holds for floating-point types.
     """
-    ops, ref = problem.data("zero_mean")
-    y = problem.output(run, "zero_mean")
-    tol = None if problem.spec.op == "max_pool" else problem.tolerance("zero-mean", ops, ref)
     rms = problem.is_exact and not problem.spec.is_pool and problem.spec.out_dtype == problem.spec.acc_dtype
-    verdict = compare(problem.spec, y, ops, ref, tol, rms=rms and problem.device.rounding == "nearest")
-    return replace(verdict, details={**verdict.details, "decoys": list(passing(problem.spec, ops, ref, tol))})
+    return bounded(problem, run, "zero_mean", "zero-mean", rms=rms and problem.device.rounding == "nearest")
 
 
-def _is_float(case: Case, spec: ConvSpec) -> str | None:
-    return has_output(case, spec) or (None if spec.in_type.is_float else "integers have no rounding")
+def judge_positive(problem: Problem, run: Run) -> Verdict:
+    """On positive data errors of one sign add up, like sqrt(K): |y - y_ref| <= max(8, 4 sqrt K) u A.
+
+    Random and distinct values of [1, 2); where K u > 0.1 the ceiling K u A holds instead. Higham & Mary (2019).
+    A partial sum kept in a narrower type, which random signs keep small, grows here and loses its low bits.
+    """
+    return bounded(problem, run, "positive", "positive")
+
+
+def judge_graded(problem: Problem, run: Run) -> Verdict:
+    """Large elements do not disturb the outputs that do not read them.
+
+    x is alternately larger by 2^12 (2^4 in f16), and the kernel's centre tap is 0. A sum of products keeps terms apart,
+    so |y - y_ref| <= 8 u A elementwise with A as small as the output's own terms; transforms mix neighbours, which their
+    normwise bounds allow.
+    """
+    return bounded(problem, run, "graded", "zero-mean")
+
+
+def judge_wide_range(problem: Problem, run: Run) -> Verdict:
+    """Tiny terms beside large ones: the bound holds with exponents spread over fifty binades.
+
+    The bound is that of positive data, max(8, 4 sqrt K) u A: once a large term is in the sum every addition rounds in
+    its size, however small what is added, so errors grow with sqrt K although signs are random (10.1 u A measured for
+    right kernels at K = 297, where zero-mean data give 2). An accumulator or an intermediate of narrower range
+    (float16 transforms, a fixed point) leaves it.
+    """
+    return bounded(problem, run, "wide_range", "positive")
+
+
+def judge_denormal(problem: Problem, run: Run) -> Verdict:
+    """Subnormal inputs are numbers: x below the smallest normal number, w of order 1.
+
+    Underflow is gradual: each product errs by at most half the smallest subnormal number eta, so the bound is
+    8 u A + (K + 1) eta / 2. A device that reports or a backend that declares flushing is granted (K + 1) tiny, or
+    what flushed inputs lose. Direct sums and pools only: no bound is known here for the underflow of transforms. Cases
+    up to a million operations: processors compute with subnormal numbers a hundred times slower.
+    """
+    return bounded(problem, run, "denormal", "zero-mean")
+
+
+def judge_near_overflow(problem: Problem, run: Run) -> Verdict:
+    """Nothing overflows before the result does: A up to a quarter of the accumulator's largest number.
+
+    x is scaled by a power of two so that every partial sum, in any order, and what a class's transforms hold in
+    between, stays finite. Where the right result itself, with its tolerance, reaches the output's largest number,
+    an infinity of its sign passes too.
+    """
+    return bounded(problem, run, "near_overflow", "zero-mean", headroom(problem))
+
+
+def judge_identity(problem: Problem, run: Run) -> Verdict:
+    """One tap of 1 returns x, one x of 1 returns w: bit for bit, for full significands, at any K.
+
+    Every other product is an exact zero, so a direct sum returns the operand's bits (rounded once, where the output's
+    type is narrower). A multiplication in TF32 or bfloat16 changes every output. Classes that round in between meet
+    their bound. The second form holds where an output reads an element of x once: not where padding copies data.
+    """
+    spec = problem.spec
+    verdict = Verdict(Status.PASS)
+    compared = 0
+    recipes = (["identity_tap"] if not spec.is_pool else []) + (["identity_input"] if spec.padding_mode == "zeros" else [])
+    for recipe in recipes:
+        ops, ref = problem.data(recipe, 0)
+        y = run(ops)
+        equal = problem.is_exact and spec.op != "avg_pool"
+        verdict = compare(spec, y, ops, ref, None if equal else problem.tolerance("zero-mean", ops, ref))
+        if verdict.status is not Status.PASS:
+            return replace(verdict, message=f"{recipe.replace('_', ' ')} of 1: {verdict.message}")
+        compared += verdict.compared
+    return replace(verdict, compared=compared)
+
+
+def judge_infinity(problem: Problem, run: Run) -> Verdict:
+    """One Inf in x gives sign(w) Inf on its receptive field, and nothing unusual elsewhere.
+
+    The weights of an output channel are nonzero and of one sign, so that no two infinities of opposite sign meet.
+    For a class that spreads what it reads (tiles, images) outputs inside its taint may be anything that is not finite;
+    for all, outputs outside it are those without the Inf.
+    """
+    from harness.checks.taint import allowed
+
+    spec = problem.spec
+    ops, _ = problem.data("zero_mean")
+    sign = np.ones(spec.out_channels)
+    w = ops.w
+    if w is not None:
+        sign = signs(words(spec.out_channels, "fixed", problem.case.id, "sign"))
+        w = _one_sign(spec, w, sign)
+    pick = words(len(spec.x_shape), problem.oracle.seed, problem.case.id, "inf")
+    place = tuple(int(v % np.uint64(n)) for v, n in zip(pick, spec.x_shape, strict=True))
+    plain = Operands(ops.x, w, ops.b)
+    before = run(plain)
+    x = ops.x.copy()
+    x[place] = np.inf
+    after = run(Operands(x, w, ops.b)).astype(np.float64)
+    field, may = receptive_field(spec, place), allowed(spec, problem.info, place)
+    want = np.where(field, np.broadcast_to((sign * np.inf).reshape(1, -1, *(1,) * spec.rank), spec.out_shape), np.nan)
+    right = after[field] == want[field] if problem.info.taint == "exact" or spec.is_pool else ~np.isfinite(after[field])
+    if not bool(np.all(right)):
+        index = tuple(int(i) for i in np.argwhere(field)[int(np.flatnonzero(~right)[0])])
+        text = f"with Inf at x{list(place)}, output {list(index)} reads it and is {after[index]:g}, expected {want[index]:g}"
+        return Verdict(Status.FAIL, text, int(after.size), int(np.count_nonzero(~right)), index)
+    tol = None
+    if not problem.info.deterministic:
+        tol = 2.0 * problem.tolerance("zero-mean", *problem.data("zero_mean"))
+    untouched = np.where(may, before.astype(np.float64), after)
+    return same(untouched, before, f"an Inf at x{list(place)} changes outputs that do not read it", tol)
+
+
+def bounded(problem: Problem, run: Run, recipe: str, data: str, *more: object, rms: bool = False) -> Verdict:
+    """Judge a recipe by the bound of the declared class, and score the decoys beside."""
+    spec = problem.spec
+    ops, ref = problem.data(recipe, *more)
+    y = problem.output(run, recipe, *more)
+    tol = None if spec.op == "max_pool" else problem.tolerance(data, ops, ref)
+    y = _overflow_is_right(spec, y, ref, tol)
+    verdict = compare(spec, y, ops, ref, tol, rms=rms)
+    return replace(verdict, details={**verdict.details, "decoys": list(passing(spec, ops, ref, tol))})
+
+
+def headroom(problem: Problem) -> int:
+    """Bits that the class's transforms need beyond A: none, the transform's size, or a factor an axis."""
+    spec, algorithm = problem.spec, problem.info.algorithm_for(problem.spec)
+    if algorithm.kind == "direct":
+        return 0
+    if algorithm.kind == "fft":
+        return ceil(log2(prod(a.n + a.extent + abs(a.lo) + abs(a.hi) for a in spec.axes) * prod(spec.in_size))) + 2
+    return 8 * spec.rank
+
+
+def _overflow_is_right(spec: ConvSpec, y: np.ndarray, ref: Reference, tol: np.ndarray | None) -> np.ndarray:
+    """`y` with infinities of the right sign replaced by the reference where that reaches the largest number."""
+    if not spec.out_type.is_float:
+        return y
+    wide = y.astype(np.float64)
+    with np.errstate(over="ignore"):
+        reach = np.abs(ref.hi) + (0.0 if tol is None else tol) >= spec.out_type.max
+        fine = reach & np.isinf(wide) & (np.sign(wide) == np.sign(ref.hi))
+        return np.where(fine, ref.hi, wide) if bool(np.any(fine)) else y
+
+
+def _one_sign(spec: ConvSpec, w: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    """|w| with the sign of its output channel."""
+    if spec.op == "conv":
+        shape = (-1, *(1,) * (w.ndim - 1))
+        return np.ascontiguousarray((np.abs(w.astype(np.float64)) * sign.reshape(shape)).astype(w.dtype))
+    per = spec.out_channels // spec.groups
+    group = np.arange(spec.in_channels) // (spec.in_channels // spec.groups)
+    table = sign[group[:, None] * per + np.arange(per)]
+    return np.ascontiguousarray((np.abs(w.astype(np.float64)) * table.reshape(*table.shape, *(1,) * spec.rank)).astype(w.dtype))
+
+
+def _is_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
+    return has_output(case, spec, info) or (None if spec.in_type.is_float else "integers have no rounding")
+
+
+def _linear_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
+    if spec.op == "max_pool":
+        return "a maximum copies its operand: integers and zero-mean data say it all"
+    return _is_float(case, spec, info)
+
+
+def _direct_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
+    if info.algorithm_for(spec).kind != "direct":
+        return "no bound is known for the underflow of transforms"
+    if spec.flops > SUBNORMAL_FLOPS:
+        return f"subnormal arithmetic is slow: cases up to {SUBNORMAL_FLOPS / 1e6:g} MFLOP"
+    return _is_float(case, spec, info)
+
+
+def _infinite(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
+    return _is_float(case, spec, info)
 
 
 ZERO_MEAN = Check(
     "zero_mean", "errs by at most a small multiple of u A on zero-mean data", judge_zero_mean, _is_float, data=True
 )
+IDENTITY = Check("identity", "returns the operand of a one-tap kernel bit for bit", judge_identity, _is_float)
+POSITIVE = Check("positive", "errs by at most sqrt(K) u A on positive data", judge_positive, _linear_float, data=True)
+GRADED = Check("graded", "keeps small outputs apart from large neighbours", judge_graded, _linear_float, data=True)
+WIDE_RANGE = Check("wide_range", "keeps its bound over fifty binades", judge_wide_range, _linear_float, data=True)
+DENORMAL = Check("denormal", "takes subnormal inputs for numbers", judge_denormal, _direct_float, data=True)
+NEAR_OVERFLOW = Check("near_overflow", "overflows only where the result does", judge_near_overflow, _is_float, data=True)
+INFINITY = Check("infinity", "gives Inf where an Inf is read and nowhere else", judge_infinity, _infinite)

@@ -2,35 +2,20 @@
 
 Consoles are made with markup, emoji and highlighting off: text from case files, backends and
 drivers is printed as it is, and style is given apart (`style=`, `rich.text.Text`). What such text
-must not do is talk to the terminal, so `clean` strips escape sequences and control characters.
+must not do is talk to the terminal, so `harness.text.clean` strips escape sequences and control characters.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from harness.text import clean as clean  # for the commands, which print through this module
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-# CSI and OSC sequences (ECMA-48, 5.4 and 8.3.89), two-character escapes, then whatever control is left.
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[@-Z\\-_]")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(text: object) -> str:
-    r"""`text` without ANSI escapes, control characters and bidirectional overrides; newline and tab stay.
-
-    Examples
-    --------
-    >>> clean("a\x1b[31mred\x1b[0m\x07b")
-    'aredb'
-    """
-    return _CONTROLS.sub("", _ESCAPES.sub("", str(text)))
-
 
 def is_plain(stream: Any = None) -> bool:
     """Whether `stream` (default standard output) gets plain lines: CI is set, or it is no terminal."""
@@ -124,7 +109,9 @@ def _print_rich(console: Console, columns: Sequence[str], cells: list[list[str]]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for name in columns:
         table.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     for row in cells:

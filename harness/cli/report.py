@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.console import clean, is_plain, make_console, print_table
-from harness.records import BAD, Record, Status
+from harness.cli.console import clean, is_plain, make_console, plain_table, print_table
+from harness.records import BAD, Job, Record, Status
+from harness.registry import split
 
 if TYPE_CHECKING:
     from harness.cli.request import Request
@@ -35,8 +36,12 @@ class View:
     plan, reports, request
         Of the run.
     run_id : str
+    files : mapping of str to str
+        Case id to file, of the cases that have to be named with their file.
     quiet : bool
         Whether standard output belongs to data: everything goes to standard error.
+    bar : bool
+        Whether a terminal gets a bar; a debugger needs the terminal for itself.
     """
 
     def __init__(
@@ -46,10 +51,12 @@ class View:
         request: Request,
         run_id: str,
         *,
+        files: Mapping[str, str] | None = None,
         quiet: bool = False,
-        skipped: int = 0,
+        bar: bool = True,
     ) -> None:
         self.plan, self.reports, self.request, self.run_id = plan, reports, request, run_id
+        self.files, self._wants_bar = files or {}, bar
         self.console = make_console(stderr=quiet)
         self.notes = make_console(stderr=True)
         self.counts: Counter[Status] = Counter()
@@ -74,12 +81,12 @@ class View:
             f"run {self.run_id}  seed {self.request.seed}  {' '.join(self.request.selection)}: "
             f"{jobs} jobs on {', '.join(r.name for r in self.reports)}"
         )
-        if is_plain(self.notes.file):
+        if not self._wants_bar or is_plain(self.notes.file):
             yield
             return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
         with Progress(*columns, console=self.notes, transient=True) as bar:
             self._bar = (bar, bar.add_task("", total=jobs, completed=self.done))
             yield
@@ -125,40 +132,48 @@ class View:
 
     def _table(self) -> None:
         seen = [s for s in Status if any(t[s] for t in self.table.values())]
-        columns = ("backend", "device", *seen, "worst error / bound")
+        columns = ("backend", *seen, "error / bound", "largest at", "device")
         devices = {r.name: ", ".join(d.name for d in r.devices[:1]) for r in self.reports}
         rows = []
         for name, t in self.table.items():
-            worst = self.worst.get(name)
-            rows.append(
-                (
-                    name,
-                    devices.get(name, ""),
-                    *(t[s] or "" for s in seen),
-                    f"{worst[0]:.2f} {worst[1]}" if worst and worst[0] > 0 else "",
-                )
-            )
-        print_table(self.console, columns, rows, right={str(s) for s in seen})
+            error, case = self.worst.get(name, (0.0, ""))
+            worst = (f"{error:.2f}", case) if error > 0 else ("", "")
+            rows.append((name, *(t[s] or "" for s in seen), *worst, devices.get(name, "")))
+        right = {"error / bound", *map(str, seen)}
+        text = [[clean(c) for c in row] for row in rows]
+        if not self.console.is_terminal or max(map(len, plain_table(columns, text))) < self.console.width:
+            print_table(self.console, columns, rows, right=right)
+            return
+        print_table(self.console, columns[:-2], [row[:-2] for row in rows], right=right)
+        for name, *_, case, device in text:
+            if device or case:
+                self.console.print(f"{name} on {device}" + (f", largest error at {case}" if case else ""))
+        self.console.print()
 
     def _failures(self) -> None:
-        """For each backend its first failures, those with one message together."""
+        """For each backend the first failure of its first cases, those with one message together."""
         groups: dict[str, dict[tuple[Status, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
         for r in self.bad:
             groups[r.job.backend][r.verdict.status, r.verdict.message].append(r)
         for backend, alike in groups.items():
-            for (status, message), records in list(alike.items())[:SHOWN]:
+            told: set[Job] = set()
+            for (status, message), records in _one_a_case(alike)[:SHOWN]:
                 r, more = records[0], len(records) - 1
                 others = f"  and {more} more job{'s' * (more > 1)} with this message" if more else ""
+                besides = [b for group in alike.values() for b in group if b.job.case == r.job.case and b not in records]
+                told |= {b.job for b in (*records, *besides)}
                 self.console.print()
                 head = f"{status} {r.job.case}  {r.job.backend}  {r.job.check}{others}"
                 self.console.print(clean(head), style="bold red")
                 self.console.print(clean(f"  {message}"))
                 if spec := self._specs.get(r.job.case):
                     self.console.print(clean(f"  {spec}"))
+                if besides:
+                    self.console.print(clean(f"  bad there too: {', '.join(b.job.check for b in besides)}"))
                 if place := _place(r):
                     self.console.print(clean(f"  {place}"))
-                self.console.print(clean(f"  repeat: {repeat_command(r, self.request, self.reports)}"))
-            left = sum(map(len, list(alike.values())[SHOWN:]))
+                self.console.print(clean(f"  repeat: {repeat_command(r, self.request, self.reports, self.files)}"))
+            left = sum(r.job not in told for group in alike.values() for r in group)
             if left:
                 self.console.print(f"\n... and {left} more bad verdicts of {clean(backend)}: convproof runs show {self.run_id}")
         if self.bad:
@@ -172,24 +187,51 @@ class View:
             self.console.print(f"... and {len(self.reasons) - REASONS} more reasons: convproof runs show {self.run_id}")
 
 
+def _one_a_case(alike: Mapping[tuple[Status, str], list[Record]]) -> list[tuple[tuple[Status, str], list[Record]]]:
+    """The groups whose first record is the first of its case."""
+    cases: set[str] = set()
+    first = []
+    for key, records in alike.items():
+        if records[0].job.case not in cases:
+            first.append((key, records))
+        cases |= {r.job.case for r in records}
+    return first
+
+
 def _place(r: Record) -> str:
     """The innermost line of a traceback."""
     lines = str(r.verdict.details.get("traceback", "")).strip().splitlines()
     return next((line.strip() for line in reversed(lines) if line.startswith("  File")), "")
 
 
-def repeat_command(record: Record, request: Request, reports: Sequence[ProbeReport]) -> str:
+def repeat_command(
+    record: Record, request: Request, reports: Sequence[ProbeReport], files: Mapping[str, str] | None = None
+) -> str:
     """The one line that repeats a job."""
-    job = record.job
-    found = next((r for r in reports if r.name == job.backend), None)
-    if found is None:
-        return shlex.join(["convproof", "verify", job.case])
-    name, sep, _ = found.reference.partition("=")
-    parts = ["convproof", "verify", job.case, "--backend", name if sep else found.reference]
-    if job.device != "-" and request.device is not None:
-        parts += ["--device", job.device]
-    parts += ["--check", job.check, "--seed", str(request.seed)]
-    return shlex.join(parts)
+    found = next((r.reference for r in reports if r.name == record.job.backend), None)
+    return shlex.join(repeat_words(record.job, found, request, files or {}))
+
+
+def repeat_words(job: Job, reference: str | None, request: Request, files: Mapping[str, str]) -> list[str]:
+    """The words of the line that repeats a job.
+
+    Parameters
+    ----------
+    job : Job
+    reference : str or None
+        Of its backend; None where the job tries the specification.
+    request : Request
+        Of its run.
+    files : mapping of str to str
+        Case id to file, of the cases that have to be named with their file.
+    """
+    words = ["convproof", "verify", f"{files[job.case]}:{job.case}" if job.case in files else job.case]
+    if reference is not None:
+        words += ["--backend", split(reference)[0] or reference]
+        if job.device != "-" and request.device is not None:
+            words += ["--device", job.device]
+        words += ["--check", job.check]
+    return [*words, "--seed", str(request.seed)]
 
 
 def show_plan(plan: Plan) -> None:

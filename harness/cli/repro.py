@@ -10,6 +10,7 @@ import click
 
 from harness.cli.console import clean, make_console
 from harness.cli.errors import UsageProblem
+from harness.cli.report import repeat_words
 from harness.cli.request import Request
 from harness.cli.settings import load_settings
 
@@ -45,7 +46,8 @@ def command(
         if not isinstance(stored, dict):
             raise UsageProblem(f"run {row.id} does not say what it was asked for: it cannot be repeated")
         request = Request.from_data(stored)
-        known: dict[str, Any] = dict(row.info.environment.get("backends", {}))
+        backends: dict[str, Any] = row.info.environment.get("backends", {})
+        files: dict[str, str] = row.info.environment.get("files", {})
         jobs = [r.job for r in store.iter_records(row.id)] if case else store.failures(row.id)
     wanted = [(name, text) for name, text in (("case", case), ("backend", backend), ("check", check)) if text is not None]
     fits = [j for j in jobs if all(getattr(j, name) == text for name, text in wanted)]
@@ -55,14 +57,14 @@ def command(
             return
         named = " ".join(text for _, text in wanted)
         raise UsageProblem(f"run {row.id} holds no job {named}: convproof runs show {row.id}")
-    lines = [_line(j, request, known) for j in fits]
+    lines = [repeat_words(j, backends.get(j.backend, {}).get("reference"), request, files) for j in fits]
     if case is None or print_only:
         for line in lines:
             click.echo(clean(shlex.join(line)))
         return
-    backends = {j.backend for j in fits}
-    if len(backends) > 1:
-        raise UsageProblem(f"{case} ran on {', '.join(sorted(backends))}: name one, convproof repro {row.id} {case} BACKEND")
+    several = sorted({j.backend for j in fits})
+    if len(several) > 1:
+        raise UsageProblem(f"{case} ran on {', '.join(several)}: name one, convproof repro {row.id} {case} BACKEND")
     words = lines[0][1:] if len(fits) == 1 else _without_checks(lines[0][1:])
     words += ["--save-arrays", save_arrays] if save_arrays else []
     words += ["--in-process"] if in_process else []
@@ -71,18 +73,6 @@ def command(
 
     sys.argv = ["convproof", *words]  # stored with the run as what was asked for
     verify.main(words[1:], prog_name="convproof verify", standalone_mode=False)
-
-
-def _line(job: Any, request: Request, backends: dict[str, Any]) -> list[str]:
-    """The command line that repeats a job."""
-    words = ["convproof", "verify", job.case]
-    if (facts := backends.get(job.backend)) is not None:
-        name, sep, _ = str(facts["reference"]).partition("=")
-        words += ["--backend", name if sep else str(facts["reference"])]
-        words += ["--check", job.check]
-    if request.device is not None and job.device != "-":
-        words += ["--device", job.device]
-    return [*words, "--seed", str(request.seed)]
 
 
 def _without_checks(words: list[str]) -> list[str]:

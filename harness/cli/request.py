@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.errors import UsageProblem
@@ -22,8 +23,11 @@ class Request:
     Attributes
     ----------
     selection, backends, require, checks : tuple of str
+        Files by their whole path, so that the request means the same in another folder.
     device : str, optional
     seed : int
+    failures_of : str, optional
+        The run whose bad jobs alone are repeated.
     """
 
     selection: tuple[str, ...]
@@ -32,6 +36,7 @@ class Request:
     checks: tuple[str, ...]
     device: str | None
     seed: int
+    failures_of: str | None = None
 
     def as_data(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -41,7 +46,7 @@ class Request:
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Request:
         """From `as_data`."""
-        values: dict[str, Any] = {f.name: data[f.name] for f in fields(cls)}
+        values: dict[str, Any] = {f.name: data[f.name] for f in fields(cls) if f.name in data}
         fixed: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**fixed)
 
@@ -50,18 +55,26 @@ def from_options(settings: Settings, options: Mapping[str, Any]) -> Request:
     """What the command line asks for, completed by the settings."""
     seed = options["seed"] if options["seed"] is not None else settings.seed
     return Request(
-        selection=options["selection"] or settings.suite,
-        backends=options["backends"] or settings.backends,
-        require=options["require"] or settings.require,
+        selection=tuple(_lasting(s, (".yaml", ".yml")) for s in options["selection"] or settings.suite),
+        backends=tuple(_lasting(b, (".py",)) for b in options["backends"] or settings.backends),
+        require=tuple(_lasting(b, (".py",)) for b in options["require"] or settings.require),
         checks=options["checks"],
         device=options["device"],
         seed=secrets.randbits(32) if seed is None else seed,
     )
 
 
+def _lasting(text: str, suffixes: tuple[str, ...]) -> str:
+    """`FILE` or `FILE:NAME` with its file's whole path; anything else as it is."""
+    if text.endswith(suffixes):
+        return str(Path(text).absolute())
+    file, sep, name = text.rpartition(":")
+    return f"{Path(file).expanduser().absolute()}:{name}" if sep and file.endswith(suffixes) else text
+
+
 def resumed(store: Store, options: Mapping[str, Any]) -> tuple[str, Request]:
     """Id and request of the last run, which was cut short."""
-    given = [n for n in ("selection", "backends", "require", "checks", "device", "seed") if options[n]]
+    given = [n for n in ("selection", "backends", "require", "checks", "device", "seed") if options[n] not in (None, ())]
     if given:
         raise UsageProblem(f"--resume goes on with what the run was asked for: leave out {', '.join(given)}")
     row = store.info("last")
@@ -74,14 +87,19 @@ def resumed(store: Store, options: Mapping[str, Any]) -> tuple[str, Request]:
 
 
 def last_failed(store: Store, request: Request, options: Mapping[str, Any]) -> tuple[Request, frozenset[Job]]:
-    """The request narrowed to what was bad in the last run, and those jobs."""
+    """The request narrowed to what was bad in the last run, and those jobs.
+
+    The cases and backends are those of that run, unless the command line names others.
+    """
     last = store.info("last")
     jobs = frozenset(store.failures(last.id))
     if not jobs:
         raise UsageProblem(f"nothing was bad in the last run, {last.id}: leave out --last-failed")
+    stored = last.info.environment.get("request", {})
     if not options["selection"]:
-        request = replace(request, selection=tuple(dict.fromkeys(sorted(j.case for j in jobs))))
+        files = last.info.environment.get("files", {})
+        names = dict.fromkeys(sorted(j.case for j in jobs))
+        request = replace(request, selection=tuple(f"{files[n]}:{n}" if n in files else n for n in names))
     if not options["backends"]:
-        stored = last.info.environment.get("request", {})
         request = replace(request, backends=tuple(stored.get("backends", ())) or request.backends)
-    return request, jobs
+    return replace(request, failures_of=last.id), jobs

@@ -107,7 +107,10 @@ def load_settings(start: Path | None = None) -> Settings:
 
 
 def _upward(start: Path | None) -> list[Path]:
-    folder = (start or Path.cwd()).resolve()
+    try:
+        folder = (start or Path.cwd()).resolve()
+    except FileNotFoundError:
+        raise SettingsError("the working directory has been removed: cd to one that exists") from None
     return [folder, *folder.parents]
 
 

@@ -20,9 +20,9 @@ from harness.cli.request import Request, from_options, last_failed, resumed
 from harness.cli.settings import Settings, load_settings
 from harness.cli.units import Seconds
 from harness.cli.words import alternatives
-from harness.registry import label
 
 if TYPE_CHECKING:
+    from harness.catalogue import Case
     from harness.checks import Check
     from harness.run.campaign import Campaign
     from harness.run.plan import Plan
@@ -58,6 +58,7 @@ def command(**options: Any) -> None:
     settings = load_settings()
     if options["resume"] and options["last_failed"]:
         raise UsageProblem("--resume and --last-failed exclude each other")
+    _check_json(options)
     sys.exit(_verify(settings, options))
 
 
@@ -69,13 +70,14 @@ def _verify(settings: Settings, options: dict[str, Any]) -> int:
         if options["resume"]:
             assert store is not None
             run_id, request = resumed(store, options)
+            only = frozenset(store.failures(request.failures_of)) if request.failures_of else None
         else:
             request = from_options(settings, options)
         if options["last_failed"]:
             assert store is not None
             request, only = last_failed(store, request, options)
         with _campaign(settings, request, options, run_id, store) as campaign:
-            plan = campaign.plan(device=request.device, refusals=only is None and not request.checks)
+            plan = campaign.plan(device=request.device, refusals=not request.checks)
             plan = plan if only is None else plan.narrowed(only)
             if options["list_only"]:
                 show_plan(plan)
@@ -130,6 +132,8 @@ def _carry_out(
     from harness.records import exit_code
 
     started = time.monotonic()
+    if plan.jobs == 0 and request.failures_of:
+        raise UsageProblem(f"nothing of what was bad in run {request.failures_of} is in the selection, or it applies no longer")
     if plan.jobs == 0:
         raise UsageProblem(
             f"no check that was asked for applies to the {len(campaign.cases)} selected cases on "
@@ -138,8 +142,16 @@ def _carry_out(
     if run_id:
         store.update_planned(run_id, plan.jobs)
     else:
-        run_id = store.begin(_run_info(request, plan, campaign.reports, settings))
-    view = View(plan, campaign.reports, request, run_id, quiet=options["json_file"] == "-")
+        run_id = store.begin(_run_info(request, plan, campaign, settings))
+    view = View(
+        plan,
+        campaign.reports,
+        request,
+        run_id,
+        files=_files(campaign.cases, request),
+        quiet=options["json_file"] == "-",
+        bar=not options["in_process"],
+    )
     view.skipped(len(campaign.options.skip))
     interrupted = False
     try:
@@ -150,7 +162,7 @@ def _carry_out(
     except KeyboardInterrupt:
         interrupted = True
     counts = store.info(run_id).counts
-    missing = _missing(campaign.reports, request)
+    missing = _missing(campaign.reports, request, settings)
     code = INTERRUPTED if interrupted else exit_code(counts, strict=options["strict"], missing=bool(missing))
     elapsed = time.monotonic() - started
     if not interrupted:
@@ -191,7 +203,11 @@ def _checks(names: Sequence[str]) -> tuple[Check, ...]:
 
 
 def _distinct_names(reports: Sequence[ProbeReport]) -> None:
+    from harness.run.plan import SPECIFICATION
+
     for name, count in Counter(r.name for r in reports).items():
+        if name == SPECIFICATION:
+            raise UsageProblem(f"a backend is called {name!r}, the name under which refused cases are reported: rename it")
         if count > 1:
             same = ", ".join(r.reference for r in reports if r.name == name)
             raise UsageProblem(f"{count} backends are called {name!r} ({same}): verdicts could not be told apart")
@@ -206,25 +222,50 @@ def _device_exists(reports: Sequence[ProbeReport], wanted: str | None) -> None:
         raise UsageProblem(f"no device matches {wanted!r}: the devices are {names}")
 
 
-def _missing(reports: Sequence[ProbeReport], request: Request) -> list[str]:
-    """Backends that were named, by the command line or the settings' `require`, and are unavailable."""
+def _missing(reports: Sequence[ProbeReport], request: Request, settings: Settings) -> list[str]:
+    """Backends that were named, by the command line or the settings, and are unavailable."""
+    from harness.cli.probing import references
     from harness.records import Status
 
-    named = {*request.backends, *request.require}
-    return [
-        r.name
-        for r in reports
-        if r.status is Status.UNAVAILABLE and any(n in (r.name, label(r.reference)) or r.reference.endswith(n) for n in named)
-    ]
+    named = (*request.backends, *request.require)
+    wanted = references(settings, named) if named else []
+    return [r.name for r in reports if r.status is Status.UNAVAILABLE and r.reference in wanted]
 
 
-def _run_info(request: Request, plan: Plan, reports: Sequence[ProbeReport], settings: Settings) -> Any:
+def _files(cases: Sequence[Case], request: Request) -> dict[str, str]:
+    """Case id to its file, of the cases that only a file named by the request holds."""
+    given = {Path(s if s.endswith((".yaml", ".yml")) else s.rpartition(":")[0]).resolve() for s in request.selection}
+    return {c.id: str(Path(c.file).resolve()) for c in cases if Path(c.file).resolve() in given}
+
+
+def _check_json(options: dict[str, Any]) -> None:
+    """Find out before the run what would spoil its JSON."""
+    target = options["json_file"]
+    if target is None:
+        return
+    if options["list_only"]:
+        raise UsageProblem("--json writes verdicts, --list makes none: leave one of them out")
+    if target == "-":
+        if options["in_process"]:
+            raise UsageProblem(
+                "--json - and --in-process exclude each other: backends print to standard output too; name a file"
+            )
+        return
+    try:
+        with Path(target).open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise UsageProblem(f"--json {target}: {error.strerror}; name a file that can be written, or -") from None
+
+
+def _run_info(request: Request, plan: Plan, campaign: Campaign, settings: Settings) -> Any:
     from harness.cli import facts
     from harness.store import RunInfo
 
     machine = facts.machine()
     environment = {
         "request": request.as_data(),
+        "files": _files(campaign.cases, request),
         "machine": machine,
         "packages": facts.packages(),
         "backends": {
@@ -234,7 +275,7 @@ def _run_info(request: Request, plan: Plan, reports: Sequence[ProbeReport], sett
                 "algorithm": str(r.info.algorithm) if r.info else "",
                 "devices": [{"name": d.name, **d.properties} for d in r.devices],
             }
-            for r in reports
+            for r in campaign.reports
         },
         "limits": {"timeout": settings.timeout, "memory": settings.memory, "threads": settings.threads},
     }

@@ -11,10 +11,11 @@ from math import gcd, isqrt, prod
 
 import numpy as np
 
+from harness.data import real
 from harness.data.operands import Operands
-from harness.data.raw import nonzero_integers, s_fill, signs, words
+from harness.data.raw import nonzero_integers, signs, words
+from harness.data.real import typed
 from harness.spec import ConvSpec
-from harness.spec.host import numpy_dtype
 
 Recipe = Callable[[ConvSpec, tuple[object, ...]], Operands]
 
@@ -34,7 +35,7 @@ def integers(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     largest = spec.in_type.exact_limit
     if spec.op == "max_pool":
         top = min(largest, 2**20)
-        return _typed(spec, nonzero_integers(words(prod(spec.x_shape), *key, "x"), -top, top), None, None)
+        return typed(spec, nonzero_integers(words(prod(spec.x_shape), *key, "x"), -top, top), None, None)
     bias = min(127, budget // 4)
     each = (budget - bias) // max(1, spec.accumulation_length)
     wx, ww, wb = (words(prod(s), *key, name) if s else None for name, s in _shapes(spec))
@@ -42,7 +43,7 @@ def integers(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     if spec.is_pool:
         top = min(largest, max(each, 1))
         x = nonzero_integers(wx, -top, top)
-        return _typed(spec, _thin(x, budget // 2) if each < 1 else x, None, None)
+        return typed(spec, _thin(x, budget // 2) if each < 1 else x, None, None)
     assert ww is not None
     if each >= 1:
         c = min(largest, isqrt(each))
@@ -51,7 +52,7 @@ def integers(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     else:
         x, w = signs(wx), _thin_weights(spec, signs(ww), budget - bias)
     b = None if wb is None else nonzero_integers(wb, -bias, bias)
-    return _typed(spec, x, w, b)
+    return typed(spec, x, w, b)
 
 
 def input_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
@@ -69,13 +70,19 @@ def input_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
         np.arange(int(offset[i] % np.uint64(min(a.extent, a.n))), a.n, a.extent if spec.padding_mode == "zeros" else a.n)
         for i, a in enumerate(spec.axes)
     ]
+    reads = 1 if spec.padding_mode == "zeros" else prod(spec.kernel_size)  # of one impulse by one output
     grid = np.stack(np.meshgrid(*places, indexing="ij"), -1).reshape(-1, spec.rank)
     for n in range(spec.batch):
         for j, place in enumerate(grid):
             c = (j + n + int(offset[-1] % np.uint64(spec.in_channels))) % spec.in_channels
             plane = x[n, c]
             plane[tuple(int(p) for p in place)] = 1 + (j % 7 if spec.op == "max_pool" else 0)
-    return _typed(spec, x, None if spec.is_pool else _distinct(spec, spec.w_shape, key, "w"), _small_bias(spec, key))
+    if spec.is_pool:
+        return typed(spec, x, None, None)
+    w = _distinct(spec, spec.w_shape, key, "w", reads)
+    if reads > (most := exact_budget(spec) - 100):
+        w = _thin_weights(spec, w, most)
+    return typed(spec, x, w, _small_bias(spec, key))
 
 
 def tap_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
@@ -84,21 +91,26 @@ def tap_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     Each output channel is then a shifted, subsampled copy of the input: a tap at a wrong place, or a
     wrong input channel, shows as wrong numbers. `key` ends with the round; rounds walk the taps.
     """
+    return typed(spec, _distinct(spec, spec.x_shape, key, "x", 1), one_tap(spec, int(str(key[-1]))), _small_bias(spec, key))
+
+
+def identity_tap(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
+    """One tap of 1 an output channel, full significands in x, no bias: the output is x, bit for bit."""
+    x, _, _ = real.filled(spec, key)
+    return typed(spec, x, one_tap(spec, int(str(key[-1]))), np.zeros(spec.out_channels) if spec.bias else None)
+
+
+def one_tap(spec: ConvSpec, start: int) -> np.ndarray:
+    """Weights with a single 1 an output channel: taps number start * out_channels + m of the walk."""
     assert spec.w_shape is not None
     w = np.zeros(spec.w_shape)
-    at = int(str(key[-1]))
-    transposed = spec.op == "conv_transpose"
     taps = prod(spec.kernel_size) * (spec.in_channels // spec.groups)
-    rows = w.reshape(spec.w_shape[0], -1) if not transposed else None
     for m in range(spec.out_channels):
-        t = tap_order(taps, at * spec.out_channels + m)
-        if rows is not None:
-            rows[m, t] = 1
-        else:
-            c, k = divmod(t, prod(spec.kernel_size))
-            group, column = divmod(m, spec.out_channels // spec.groups)
-            w[group * (spec.in_channels // spec.groups) + c, column][np.unravel_index(k, spec.kernel_size)] = 1
-    return _typed(spec, _distinct(spec, spec.x_shape, key, "x"), w, _small_bias(spec, key))
+        c, k = divmod(tap_order(taps, start * spec.out_channels + m), prod(spec.kernel_size))
+        group, column = divmod(m, spec.out_channels // spec.groups)
+        at = (group * (spec.in_channels // spec.groups) + c, column) if spec.op == "conv_transpose" else (m, c)
+        w[at][np.unravel_index(k, spec.kernel_size)] = 1
+    return w
 
 
 def tap_order(taps: int, i: int) -> int:
@@ -113,25 +125,21 @@ def tap_order(taps: int, i: int) -> int:
     return 1 + (i - 2) * step % inner
 
 
-def zero_mean(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
-    """Random sign x [1, 2) with every bit of the significand in use: sums of sqrt(K), errors of 8 u A."""
-    x = s_fill(words(prod(spec.x_shape), *key, "x"), spec.in_type)
-    w = None if spec.w_shape is None else s_fill(words(prod(spec.w_shape), *key, "w"), spec.in_type)
-    b = None
-    if spec.bias:
-        wb = words(spec.out_channels, *key, "b")
-        b = s_fill(wb, spec.acc_type).astype(np.float64) * np.where(wb & np.uint64(2), 1.0, 2.0)
-    return _typed(spec, x, w, b)
-
-
 RECIPES: dict[str, Recipe] = {
     "integers": integers,
     "input_impulses": input_impulses,
     "tap_impulses": tap_impulses,
-    "zero_mean": zero_mean,
+    "identity_tap": identity_tap,
+    "identity_input": real.identity_input,
+    "zero_mean": real.zero_mean,
+    "positive": real.positive,
+    "graded": real.graded,
+    "wide_range": real.wide_range,
+    "denormal": real.denormal,
+    "near_overflow": real.near_overflow,
 }
-#: Recipes whose data change with the seed.
-SEEDED = frozenset({"zero_mean"})
+#: Recipes whose data change with the seed: those that hold real numbers.
+SEEDED = frozenset(RECIPES) - {"integers", "input_impulses", "tap_impulses"}
 
 
 def draw(recipe: str, spec: ConvSpec, case: str, seed: int, *more: object) -> Operands:
@@ -161,30 +169,26 @@ def _shapes(spec: ConvSpec) -> tuple[tuple[str, tuple[int, ...] | None], ...]:
     return ("x", spec.x_shape), ("w", spec.w_shape), ("b", spec.b_shape)
 
 
-def _typed(spec: ConvSpec, x: np.ndarray, w: np.ndarray | None, b: np.ndarray | None) -> Operands:
-    """Cast exactly to the specification's types and shapes."""
-    put = numpy_dtype(spec.in_dtype)
-    return Operands(
-        np.ascontiguousarray(x.reshape(spec.x_shape).astype(put, copy=False)),
-        None if w is None else np.ascontiguousarray(w.reshape(spec.w_shape or ()).astype(put, copy=False)),
-        None if b is None else np.ascontiguousarray(b.astype(numpy_dtype(spec.acc_dtype), copy=False)),
-    )
-
-
-def _distinct(spec: ConvSpec, shape: tuple[int, ...] | None, key: tuple[object, ...], name: str) -> np.ndarray:
+def _distinct(spec: ConvSpec, shape: tuple[int, ...] | None, key: tuple[object, ...], name: str, reads: int) -> np.ndarray:
     """Nonzero integers, all different where the input's type holds that many, none near its neighbours.
 
-    Element i holds (first + i step) mod span, step prime to span: a permutation without a sort.
+    Element i holds (first + i step) mod span, step prime to span: a permutation without a sort. Where values
+    recur the span is prime: a power of two would make every row or channel of 2^k elements equal the last.
+    `reads` is how many of them an output may sum; their sum stays within the exact budget.
     """
     assert shape is not None
     n = prod(shape)
-    reads = 1 if spec.padding_mode == "zeros" else prod(spec.kernel_size)
-    top = min(spec.in_type.exact_limit, (exact_budget(spec) - 100) // reads)
-    span = min(n + 1, 2 * max(top, 1))
+    top = max(1, min(spec.in_type.exact_limit, (exact_budget(spec) - 100) // reads))
+    span = n + 1 if n < 2 * top else _prime(2 * top)
     first, pick = (int(v % np.uint64(span)) for v in words(2, *key, name))
     step = next((s for s in range(pick // 2 + span // 4 + 1, span) if gcd(s, span) == 1), 1)
     value = (first + np.arange(n) * step) % span - span // 2
     return (value + (value >= 0)).astype(np.float64)
+
+
+def _prime(most: int) -> int:
+    """The largest prime up to `most`, 2 or more."""
+    return next(p for p in range(most, 1, -1) if all(p % q for q in range(2, isqrt(p) + 1)))
 
 
 def _small_bias(spec: ConvSpec, key: tuple[object, ...]) -> np.ndarray | None:
@@ -203,6 +207,7 @@ def _thin_weights(spec: ConvSpec, w: np.ndarray, most: int) -> np.ndarray:
     assert spec.w_shape is not None
     rows = w.reshape(spec.w_shape)
     lead = rows if spec.op == "conv" else np.moveaxis(rows, 1, 0)
-    flat = np.stack([_thin(np.roll(r.reshape(-1), i), most) for i, r in enumerate(np.ascontiguousarray(lead))])
+    # rolled after thinning, so that the channels keep different taps
+    flat = np.stack([np.roll(_thin(r.reshape(-1), most), i) for i, r in enumerate(np.ascontiguousarray(lead))])
     thin = flat.reshape(lead.shape)
     return thin if spec.op == "conv" else np.moveaxis(thin, 0, 1)

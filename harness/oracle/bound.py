@@ -21,7 +21,7 @@ from harness.backend import AlgorithmClass, Device
 from harness.data import Operands
 from harness.oracle import toom
 from harness.oracle.wide import Reference
-from harness.oracle.windows import tap_lengths
+from harness.oracle.windows import padded, tap_lengths
 from harness.spec import ConvSpec
 
 #: rms(err / (u A)) of right direct sums on zero-mean data stays below this (measured: at most 0.38),
@@ -62,8 +62,9 @@ def tolerance(
     spec : ConvSpec
     algorithm : AlgorithmClass
     device : Device
-        Its declared rounding and denormals widen the bound: truncation by max(8, 4 sqrt K) 2u,
-        flushing by (K+1) tiny, flushed inputs by tiny (sum|w| + sum|x|) more.
+        Its declared rounding and denormals widen the bound: truncation doubles every u, and makes c
+        max(8, 4 sqrt K) on zero-mean data and K on positive; flushing adds (K+1) tiny, flushed inputs
+        tiny (sum|w| + sum|x|) more.
     data : {'zero-mean', 'positive'}
     ops : Operands
     ref : Reference
@@ -81,19 +82,20 @@ def tolerance(
     """
     if spec.op == "max_pool" or not spec.out_type.is_float:
         return np.zeros(())
-    u, k = spec.acc_type.unit_roundoff, tap_lengths(spec)
+    coarse = 2.0 if device.rounding == "truncate" else 1.0
+    u, k = coarse * spec.acc_type.unit_roundoff, tap_lengths(spec)
     size = np.abs(ref.hi)
     if spec.op == "avg_pool":
         e = np.maximum(8.0, 4.0 * np.sqrt(k)) * u * ref.scale + 3.0 * u * size
     else:
-        e = _class_error(spec, algorithm, device, data, ops, ref, k)
+        e = _class_error(spec, algorithm, device, data, ops, ref, k, u)
         if ops.b is not None:
             bias = np.abs(ops.b.astype(np.float64)).reshape(1, -1, *(1,) * spec.rank)
             e = e + np.where(k > 0, 2.0 * np.maximum(1.0, np.sqrt(k)), 0.0) * u * bias
     e = e + _underflow(spec, device, ops, k)
     if spec.out_dtype == spec.acc_dtype:
         return e
-    return e + spec.out_type.unit_roundoff * (size + e) + spec.out_type.eta
+    return e + coarse * spec.out_type.unit_roundoff * (size + e) + spec.out_type.eta
 
 
 def unit(spec: ConvSpec, ref: Reference) -> np.ndarray:
@@ -102,12 +104,19 @@ def unit(spec: ConvSpec, ref: Reference) -> np.ndarray:
 
 
 def _class_error(
-    spec: ConvSpec, algorithm: AlgorithmClass, device: Device, data: str, ops: Operands, ref: Reference, k: np.ndarray
+    spec: ConvSpec,
+    algorithm: AlgorithmClass,
+    device: Device,
+    data: str,
+    ops: Operands,
+    ref: Reference,
+    k: np.ndarray,
+    u: float,
 ) -> np.ndarray:
-    u = spec.acc_type.unit_roundoff
     if algorithm.kind == "direct":
-        if device.rounding == "truncate":
-            return np.where(k > 0, np.maximum(8.0, 4.0 * np.sqrt(k)), 0.0) * 2.0 * u * ref.scale
+        if device.rounding == "truncate":  # errors of one sign: a walk with the data's signs, or without
+            c = np.maximum(8.0, 4.0 * np.sqrt(k) if data == "zero-mean" else k)
+            return np.where(k > 0, c, 0.0) * u * ref.scale
         return constant(data, k, u) * u * ref.scale
     if algorithm.kind == "fft":
         factor = max(log2(max(_padded_size(spec), 2)), 4.0) * u
@@ -134,8 +143,10 @@ def _channel_norms(spec: ConvSpec, ops: Operands) -> np.ndarray:
     """|x_c|_2 |w_c|_2 for every (batch, out channel, input channel of its group)."""
     assert ops.w is not None
     axes = tuple(range(2, 2 + spec.rank))
-    grow = prod(1.0 + (max(a.lo, 0) + max(a.hi, 0)) / a.n for a in spec.axes) if spec.padding_mode != "zeros" else 1.0
-    x = np.sqrt(np.sum(ops.x.astype(np.float64) ** 2, axes) * grow)
+    x = ops.x.astype(np.float64)
+    if spec.padding_mode != "zeros":
+        x = padded(spec, x, 0.0)
+    x = np.sqrt(np.sum(x**2, axes))
     w = np.sqrt(np.sum(ops.w.astype(np.float64) ** 2, axes))
     if spec.op == "conv_transpose":
         w = np.concatenate([part.T for part in np.split(w, spec.groups)])

@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from harness.spec import ConvSpec
 
 #: Multiply-adds below which recomputing is cheaper than a file.
 WORTH_A_FILE = 20_000_000
+#: Bytes of the digest before a file's planes.
+DIGEST = 16
 #: Bytes that the disk cache is trimmed to at the end of a run.
 DISK_LIMIT = 256 << 20
 
@@ -74,6 +77,8 @@ class OracleCache:
 
     def _keep(self, key: tuple[object, ...], value: tuple[Operands, Reference]) -> None:
         with self._lock:
+            if (old := self._held.pop(key, None)) is not None:  # evicted while another waited, and computed twice
+                self._bytes -= _size(old)
             self._held[key] = value
             self._busy.pop(key, None)
             self._bytes += _size(value)
@@ -83,13 +88,13 @@ class OracleCache:
     def _disk(self, spec: ConvSpec, ops: Operands) -> Reference:
         if self.directory is None:
             return reference(spec, ops)
-        path = self.directory / f"{source_digest()}-{spec.digest}-{ops.digest}.npy"
+        path = self.directory / f"{source_digest()}-{spec.digest}-{ops.digest}.f64"
         try:
-            planes = np.load(path)
-            if planes.shape[1:] == spec.out_shape and planes.dtype == np.float64 and len(planes) in (2, 3):
+            planes = _loaded(path, spec)
+            if planes is not None:
                 os.utime(path)
                 return Reference(planes[0], planes[2] if len(planes) == 3 else None, planes[1])
-        except (OSError, ValueError, EOFError):
+        except OSError:
             pass
         ref = reference(spec, ops)
         planes = np.stack([p for p in (ref.hi, ref.scale, ref.lo) if p is not None])
@@ -97,7 +102,8 @@ class OracleCache:
             self.directory.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
             with aside.open("wb") as f:
-                np.save(f, planes)
+                f.write(hashlib.blake2b(planes, digest_size=DIGEST).digest())
+                f.write(planes)
             aside.replace(path)
         except OSError:
             pass  # a full or read-only cache costs time, never a result
@@ -119,6 +125,17 @@ class OracleCache:
                 break
             path.unlink(missing_ok=True)
             total -= size
+
+
+def _loaded(path: Path, spec: ConvSpec) -> np.ndarray | None:
+    """The planes kept in `path`, or None if they are not what was written: a power cut leaves zeros."""
+    raw = path.read_bytes()
+    plane = 8 * prod(spec.out_shape)
+    if len(raw) - DIGEST not in (2 * plane, 3 * plane):
+        return None
+    if hashlib.blake2b(memoryview(raw)[DIGEST:], digest_size=DIGEST).digest() != raw[:DIGEST]:
+        return None
+    return np.frombuffer(raw, np.float64, offset=DIGEST).reshape(-1, *spec.out_shape)
 
 
 def _size(value: tuple[Operands, Reference]) -> int:

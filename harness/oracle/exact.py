@@ -52,8 +52,8 @@ def exact_element(spec: ConvSpec, ops: Operands, index: tuple[int, ...]) -> Frac
 def fsum_reference(spec: ConvSpec, ops: Operands) -> np.ndarray:
     """Every output by `math.fsum` of exact products, rounded once to float64.
 
-    Products of 16- and 32-bit numbers are exact; those of float64 are split by TwoProduct, exact
-    where |xw| >= 2**-969 and |x|, |w| <= 2**996.
+    Products of 16- and 32-bit numbers are exact; those of float64 are split into product and error, exact
+    where |xw| >= 2**-969 and |x|, |w| <= 2**996. Outputs with a product outside are summed as fractions.
 
     Returns
     -------
@@ -69,7 +69,11 @@ def fsum_reference(spec: ConvSpec, ops: Operands) -> np.ndarray:
         if w is None:
             out[index] = float(sum((Fraction(float(x[i])) for i, _ in reads), Fraction(0)) / _divisor(spec, index))
             continue
-        terms = [p for i, j in reads for p in _two_product(float(x[i]), float(w[j]), spec)]
+        factors = [(float(x[i]), float(w[j])) for i, j in reads]
+        if spec.in_dtype == "f64" and not all(map(_splits, factors)):
+            out[index] = float(exact_element(spec, ops, index))
+            continue
+        terms = [p for a, b in factors for p in _two_product(a, b, spec)]
         if ops.b is not None:
             terms.append(float(ops.b[index[1]]))
         out[index] = fsum(terms)
@@ -122,6 +126,12 @@ def _divisor(spec: ConvSpec, index: tuple[int, ...]) -> int:
         low, high = (-a.lo, a.n + a.hi) if spec.count_include_pad else (0, a.n)
         total *= sum(low <= i < high for i in at)
     return total
+
+
+def _splits(factors: tuple[float, float]) -> bool:
+    """Whether the product's error is itself a float64, so that the pair is the exact product."""
+    a, b = map(abs, factors)
+    return (a == 0 or b == 0 or a * b >= 2.0**-969) and max(a, b) <= 2.0**996 and a * b <= 2.0**1000
 
 
 def _two_product(a: float, b: float, spec: ConvSpec) -> tuple[float, ...]:

@@ -66,6 +66,31 @@ def taps(spec: ConvSpec, x: np.ndarray, fill: float) -> Iterator[np.ndarray]:
         yield xp[(slice(None), slice(None), *view)]
 
 
+def receptive_field(spec: ConvSpec, place: tuple[int, ...]) -> np.ndarray:
+    """Which outputs read x[place], bool of `spec.out_shape`; an axis at a time, from the definition."""
+    batch, channel, *at = place
+    per_in, per_out = spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    axes = []
+    for a, out, i in zip(spec.axes, spec.out_size, at, strict=True):
+        o, k = np.arange(out)[:, None], np.arange(a.m)[None, :]
+        if spec.op == "conv_transpose":
+            axes.append(np.any(i * a.s - a.lo + k * a.d == o, axis=1))
+            continue
+        source = o * a.s - a.lo + k * a.d
+        if spec.padding_mode == "circular":
+            source = source % a.n
+        elif spec.padding_mode == "reflect":
+            source = np.where(source < a.n, np.abs(source), 2 * (a.n - 1) - source)
+        elif spec.padding_mode == "replicate":
+            source = np.clip(source, 0, a.n - 1)
+        axes.append(np.any(source == i, axis=1))
+    field = np.zeros(spec.out_shape, bool)
+    group = channel // per_in
+    channels = slice(channel, channel + 1) if spec.is_pool else slice(group * per_out, (group + 1) * per_out)
+    field[batch, channels] = reduce(np.logical_and.outer, axes)
+    return field
+
+
 def pool_max(spec: ConvSpec, x: np.ndarray) -> np.ndarray:
     """Maximum over each window's real elements; a NaN propagates."""
     y = np.full(spec.out_shape, -np.inf)

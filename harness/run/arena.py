@@ -15,13 +15,11 @@ from math import prod
 import numpy as np
 
 from harness.data import Operands
-from harness.spec import ConvSpec
+from harness.spec import DTYPES, ConvSpec
 from harness.spec.host import numpy_dtype
 
 ALIGN = 64
 GUARD_BYTES = 4096
-#: All ones: a NaN in every floating-point type, -1 in every integer, so that a read beyond shows too.
-GUARD = b"\xff" * GUARD_BYTES
 
 
 @dataclass(frozen=True)
@@ -124,8 +122,27 @@ class Desk:
     def __post_init__(self) -> None:
         self.arrays = self.arena.arrays(self.lay)
         self._bytes = self.arena.view(self.lay.size)
+        self._guard = ""
+        self.guard("ones")
+
+    def guard(self, kind: str) -> None:
+        """Fill the bands around the arrays, one of `harness.checks.base.GUARDS`; kept until the next call."""
+        if kind == self._guard:
+            return
+        self._guard = kind
+        self._bands = {}
         for _, start, end in self.lay.guards:
-            self._bytes[start:end] = b"\xff" * (end - start)
+            self._bands[start] = self._filling(kind, end - start)
+            self._bytes[start:end] = self._bands[start]
+
+    def _filling(self, kind: str, size: int) -> bytes:
+        if kind in ("largest", "lowest"):
+            t = DTYPES[self.lay.slots[0].dtype]
+            value = t.max if kind == "largest" else (-t.max if t.is_float else -t.max - 1)
+            unit = np.array(value).astype(numpy_dtype(t.name)).tobytes()
+        else:
+            unit = {"zeros": b"\x00", "ones": b"\xff", "bytes 0x5a": b"\x5a"}[kind]
+        return (unit * (size // len(unit) + 1))[:size]
 
     def place(self, ops: Operands, poison: np.ndarray) -> None:
         """Copy the operands in and fill the output with `poison`, an unsigned integer of its width."""
@@ -137,12 +154,11 @@ class Desk:
     def damage(self, ops: Operands) -> str | None:
         """What was written that must not be, in a sentence; None if nothing was."""
         for text, start, end in self.lay.guards:
-            band = self._bytes[start:end]
-            if band != (GUARD if end - start == GUARD_BYTES else b"\xff" * (end - start)):
-                first = next(i for i, c in enumerate(band) if c != 0xFF)
-                count = sum(c != 0xFF for c in band)
-                self._bytes[start:end] = b"\xff" * (end - start)
-                return f"wrote {count} bytes {text}, the first at byte {first} of the guard band"
+            band, right = self._bytes[start:end], self._bands[start]
+            if band != right:
+                wrong = [i for i, (c, r) in enumerate(zip(band, right, strict=True)) if c != r]
+                self._bytes[start:end] = right
+                return f"wrote {len(wrong)} bytes {text}, the first at byte {wrong[0]} of the guard band"
         for name, a in zip(("x", "w", "b"), ops.arrays, strict=True):
             if a is None:
                 continue

@@ -40,14 +40,15 @@ class Session:
     _generation: int = -1
     _layout: Layout | None = field(default=None)
 
-    def __call__(self, ops: Operands, *, poison: int = 0) -> np.ndarray:
+    def __call__(self, ops: Operands, *, poison: int = 0, guard: str = "ones", layout: str = "C") -> np.ndarray:
         """Run once; see `harness.checks.base.Run`."""
         spec = self.batch.case.spec
         assert spec is not None
         self.last = (ops, None)
         desk = self._prepared()
+        desk.guard(guard)
         desk.place(ops, pattern(spec.out_dtype, poison))
-        reply = self._ask(Call(), self.limits.seconds)
+        reply = self._ask(Call(layout), self.limits.seconds)
         assert isinstance(reply, Done)
         self.seconds += reply.seconds
         out = desk.arrays["out"].copy()

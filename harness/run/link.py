@@ -31,6 +31,10 @@ class Link(Protocol):
         """Load the backend, or tell what it told before."""
         ...
 
+    def abandon(self) -> None:
+        """End at once, though another thread waits for a reply; nothing is started again."""
+        ...
+
     def close(self) -> None:
         """End."""
         ...
@@ -47,6 +51,7 @@ class WorkerLink:
         self.generation = 0
         self._worker: WorkerProcess | None = None
         self._loaded: Loaded | Trouble | None = None
+        self._abandoned = False
 
     @property
     def pid(self) -> int:
@@ -69,8 +74,10 @@ class WorkerLink:
         """
         if self._worker is None or self._loaded is None:
             self.close()
+            self._refuse_if_abandoned()
             self._worker = WorkerProcess(self.limits)
             self.generation += 1
+            self._refuse_if_abandoned()
             reply = self.ask(Load(self.reference), self.limits.load_seconds)
             assert isinstance(reply, Loaded | Trouble)
             self._loaded = reply
@@ -84,6 +91,17 @@ class WorkerLink:
         except WorkerGone:
             self._worker = self._loaded = None
             raise
+
+    def abandon(self) -> None:
+        """Kill the worker, from any thread: who waits for it gets `WorkerGone`, and no other is started."""
+        self._abandoned = True
+        if (worker := self._worker) is not None:
+            worker.abandon()
+
+    def _refuse_if_abandoned(self) -> None:
+        if self._abandoned:
+            self.close()
+            raise WorkerGone(Status.NOT_RUN, "the run was cut short")
 
     def close(self) -> None:
         """End the worker."""
@@ -113,6 +131,9 @@ class LocalLink:
     def ask(self, request: Request, seconds: float) -> Reply:
         """Answer at once; `seconds` cannot be enforced here."""
         return self._server.answer(request)
+
+    def abandon(self) -> None:
+        """Do nothing: this thread runs the backend."""
 
     def close(self) -> None:
         """Release what was prepared."""

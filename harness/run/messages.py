@@ -53,7 +53,12 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Call:
-    """Run what was prepared on what lies in the arena. Reply: Done or Trouble."""
+    """Run what was prepared on what lies in the arena. Reply: Done or Trouble.
+
+    `layout` is C, or a declared memory layout into which the worker copies the operands first.
+    """
+
+    layout: str = "C"
 
 
 @dataclass(frozen=True)

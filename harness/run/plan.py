@@ -1,7 +1,7 @@
 """The plan: which job runs where, and which never starts, a pure function of tables.
 
-A job is case x backend x device x check. Pairs of case and check where the theorem does not apply are no
-jobs; they are counted. Jobs that a backend declares impossible are jobs, with their verdict already known.
+A job is case x backend x device x check. Where the theorem of a check does not hold for a case (on such a
+backend) there is no job; they are counted. Jobs that a backend declares impossible are jobs, with their verdict already known.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Plan:
     known : tuple of Record
         Jobs whose verdict needs no run: UNSUPPORTED, UNAVAILABLE, refusals of `invalid` cases, ...
     inapplicable : Counter
-        (check, reason) of pairs that were left out.
+        (check, reason): how many case and backend pairs were left out.
     """
 
     batches: tuple[Batch, ...]
@@ -104,14 +104,14 @@ def make_plan(
             if refusals:
                 known.append(refusal(case))
             continue
-        applied = []
-        for check in checks:
-            reason = check.applies(case, case.spec)
-            if reason is None:
-                applied.append(check)
-            else:
-                left_out[check.name, reason] += 1
         for i, report in enumerate(reports):
+            applied = []
+            for check in checks:
+                reason = check.applies(case, case.spec, report.info or BackendInfo(report.name))
+                if reason is None:
+                    applied.append(check)
+                else:
+                    left_out[check.name, reason] += 1
             for place, verdict in _places(report, position, device, case, memory):
                 jobs = tuple(Job(case.id, report.name, place.name, c.name) for c in applied)
                 if verdict is None:

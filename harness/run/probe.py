@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,8 +74,23 @@ def probe_links(links: Sequence[Link], specs: Sequence[ConvSpec], limits: Limits
     """The same over links that stay open, so that their workers go on to run what is planned."""
     if len(links) == 1:
         return [_probe(links[0], specs, limits)]
+    return _told_apart(_probe_together(links, specs, limits))
+
+
+def _told_apart(reports: Sequence[ProbeReport]) -> list[ProbeReport]:
+    """The reports; those that could not be loaded and whose labels clash go by their whole reference."""
+    names = Counter(r.name for r in reports)
+    return [_with(r, name=r.reference) if r.info is None and names[r.name] > 1 else r for r in reports]
+
+
+def _probe_together(links: Sequence[Link], specs: Sequence[ConvSpec], limits: Limits) -> list[ProbeReport]:
     with ThreadPoolExecutor(max(1, len(links))) as pool:
-        return list(pool.map(lambda link: _probe(link, specs, limits), links))
+        try:
+            return list(pool.map(lambda link: _probe(link, specs, limits), links))
+        except BaseException:  # an interrupt: the pool waits for its threads, and they for their workers
+            for link in links:
+                link.abandon()
+            raise
 
 
 def _probe(link: Link, specs: Sequence[ConvSpec], limits: Limits) -> ProbeReport:

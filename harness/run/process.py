@@ -7,24 +7,29 @@ fixed in its environment, but never a backend.
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import io
 import multiprocessing as mp
 import os
+import pickle
 import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import send_handle
 from types import ModuleType
+from typing import Any
 
 from harness.records import Status
 from harness.run.arena import Arena
 from harness.run.limits import THREAD_VARIABLES, Limits
-from harness.run.messages import Reply, Request
+from harness.run.messages import Reply, Request, Trouble
+from harness.run.worker import SAFE_PATH
 from harness.run.worker import main as worker_main
 
 _PRELOAD = ["numpy", "harness.run.worker", "ctypes", "ml_dtypes"]
@@ -32,6 +37,8 @@ _POLL = 0.05
 _LOG_TAIL = 1500
 _LOG_LIMIT = 1 << 20
 _FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
+#: Packages whose types a reply may hold; the backend's own would have to be imported here to be read.
+_PLAIN = frozenset({"harness", "numpy", "builtins", "collections", "copyreg"})
 _starting = threading.Lock()
 
 
@@ -50,13 +57,23 @@ class WorkerProcess:
     ----------
     limits : Limits
         What it may use.
+
+    Raises
+    ------
+    WorkerGone
+        If the system starts no process.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.arena = Arena()
         self._log = Arena().fd
-        self._conn, self._process = _start(self.arena.fd, self._log, limits)
+        fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that trimming it frees memory
+        try:
+            self._conn, self._process = _start(self.arena.fd, self._log, limits)
+        except (OSError, EOFError) as e:
+            self.arena.close()
+            raise WorkerGone(Status.ERROR, f"no worker process could be started: {e}") from e
 
     def ask(self, request: Request, seconds: float) -> Reply:
         """Send `request` and wait for the reply.
@@ -76,10 +93,11 @@ class WorkerProcess:
             if wait([self._conn, self._process.sentinel], pause):
                 if self._conn.poll():
                     with contextlib.suppress(EOFError, OSError):
-                        reply: Reply = self._conn.recv()
+                        reply = _read(self._conn.recv_bytes())
                         self._trim_log()
                         return reply
                 raise self._buried(self._death())
+            self._trim_log()  # one that prints without end must not fill the machine's memory
             if (held := self._resident()) > self.limits.memory:
                 self.kill()
                 raise WorkerGone(Status.OOM, f"held {held / 1e9:.2f} GB, the limit is {self.limits.memory / 1e9:.2f} GB")
@@ -100,6 +118,10 @@ class WorkerProcess:
         self._process.join(0.5)
         self.kill()
 
+    def abandon(self) -> None:
+        """Kill the process, and no more: whoever waits in `ask` finds it dead and frees what it held."""
+        self._process.kill()
+
     def kill(self) -> None:
         """End the process and free what the parent holds."""
         if self._process.is_alive():
@@ -114,6 +136,8 @@ class WorkerProcess:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 return WorkerGone(Status.CRASH, f"killed by {signal.Signals(-code).name}{_place(log)}", log)
+        if code is None:
+            return WorkerGone(Status.CRASH, "it closed its connection to the harness", log)
         return WorkerGone(Status.CRASH, f"its process exited with code {code}", log)
 
     def _buried(self, gone: WorkerGone) -> WorkerGone:
@@ -151,8 +175,11 @@ def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProces
     context = mp.get_context("forkserver")
     with _starting:
         context.set_forkserver_preload(_PRELOAD)
-        with _environment(dict.fromkeys(THREAD_VARIABLES, str(limits.threads))):
-            forkserver.ensure_running()
+        # A folder `harness` or `numpy` in the working directory must not be what the fork server imports.
+        with _environment({**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), SAFE_PATH: "1"}):
+            resource_tracker.ensure_running()  # by itself, because it unblocks the interrupt when it is done
+            with _no_interrupt():
+                forkserver.ensure_running()
         here, there = context.Pipe(duplex=True)
         process = context.Process(target=worker_main, args=(there, limits.memory), daemon=True)
         with _hidden_main():
@@ -163,6 +190,25 @@ def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProces
     send_handle(here, arena, process.pid)
     send_handle(here, log, process.pid)
     return here, process
+
+
+class _Reader(pickle.Unpickler):
+    """Reads what holds no type of a backend's own."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Find a type of `_PLAIN`; refuse any other."""
+        if module.partition(".")[0] not in _PLAIN:
+            raise pickle.UnpicklingError(f"holds a {module}.{name}")
+        return super().find_class(module, name)
+
+
+def _read(data: bytes) -> Reply:
+    """A reply of its bytes; Trouble where they hold what this process would have to import."""
+    try:
+        reply: Reply = _Reader(io.BytesIO(data)).load()
+    except Exception as e:  # noqa: BLE001 - made of foreign values, which may fail in any way
+        return Trouble("error", f"its reply {e}: only the contract's types and plain values can be sent")
+    return reply
 
 
 def _place(log: str) -> str:
@@ -186,6 +232,16 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(k, None)
             else:
                 os.environ[k] = v
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Block SIGINT, as the fork server inherits it: until it ignores the signal, a Ctrl-C would print its traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +22,8 @@ from harness.run.plan import Batch, Plan
 from harness.run.probe import ProbeReport
 
 _FATAL = frozenset({Status.CRASH, Status.TIMEOUT, Status.OOM})
+#: Seconds that the cases at hand have to finish after an interrupt; a second interrupt ends them at once.
+GRACE = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,11 @@ class Runner:
         self._free: dict[int, list[Link]] = {i: [link] for i, link in enumerate(links)}
         self._more = more
         self._spare = dict.fromkeys(self._free, self._spare_workers(len(links)) if more else 0)
-        self._waiting = list(self._todo())
+        self._lanes: dict[int, deque[tuple[int, Batch]]] = {i: deque() for i in self._free}
+        for place, batch in enumerate(self._todo()):
+            self._lanes[batch.backend].append((place, batch))
+        self._busy: list[Link] = []
+        self._cut = False
         self._lock = threading.Lock()
         self._fatal: Counter[int] = Counter()
         self._stop = ""
@@ -99,20 +105,26 @@ class Runner:
         if known:
             yield known
             self._note(known)
-        interrupted = False
+        interrupted: float | None = None
         done: queue.Queue[list[Record] | BaseException | None] = queue.Queue()
         threads = [
             threading.Thread(target=self._drive, args=(done,), daemon=True, name=f"convproof-{i}")
-            for i in range(min(self.options.jobs, max(1, len(self._waiting))))
+            for i in range(min(self.options.jobs, max(1, sum(map(len, self._lanes.values())))))
         ]
         for t in threads:
             t.start()
         alive = len(threads)
         while alive:
+            patience = None if interrupted is None or self._cut else max(0.0, interrupted + GRACE - time.monotonic())
             try:
-                item = done.get()
+                item = done.get(timeout=patience)
+            except queue.Empty:
+                self._abandon()
+                continue
             except KeyboardInterrupt:
-                interrupted = True
+                if interrupted is not None:
+                    self._abandon()
+                interrupted = time.monotonic()
                 self._stop = self._stop or "interrupted"
                 continue
             if item is None:
@@ -126,7 +138,7 @@ class Runner:
         rest = self._rest()
         if rest:
             yield rest
-        if interrupted:
+        if interrupted is not None:
             raise KeyboardInterrupt
 
     def run_here(self) -> Iterator[list[Record]]:
@@ -135,21 +147,39 @@ class Runner:
         if known:
             yield known
             self._note(known)
-        while (taken := self._take()) is not None:
-            batch, link = taken
-            records = self._judge(batch, link)
+        interrupted = False
+        while not interrupted and (taken := self._take()) is not None:
+            place, batch, link = taken
+            try:
+                records = self._judge(batch, link)
+            except KeyboardInterrupt:
+                interrupted, self._stop = True, "interrupted"
+                self._lanes[batch.backend].appendleft((place, batch))
+                continue
             self._return(batch, link, records)
             self._note(records)
             yield records
         rest = self._rest()
         if rest:
             yield rest
+        if interrupted:
+            raise KeyboardInterrupt
 
     def close(self) -> None:
-        """End every worker."""
+        """End every worker; one that another thread waits for is killed."""
+        self._stop = self._stop or "the run was cut short"
+        self._abandon()
         for link in self._open:
-            link.close()
+            if link not in self._busy:
+                link.close()
         self.oracle.trim()
+
+    def _abandon(self) -> None:
+        """Kill the workers at work; what they were asked goes back to the jobs that are not run."""
+        with self._lock:
+            self._cut = True
+            for link in self._busy:
+                link.abandon()
 
     def _todo(self) -> Iterator[Batch]:
         """Batches with a job that is not done; whole, since the checks of a case depend on each other."""
@@ -164,11 +194,14 @@ class Runner:
             while True:
                 taken = self._take()
                 if taken is not None:
-                    batch, link = taken
+                    place, batch, link = taken
                     records = self._judge(batch, link)
+                    if self._cut:
+                        self._lanes[batch.backend].appendleft((place, batch))
+                    else:
+                        done.put(records)
                     self._return(batch, link, records)
-                    done.put(records)
-                elif self._stop or not self._waiting:
+                elif self._stop or not self._pending():
                     return
                 else:
                     time.sleep(0.002)  # every worker that the next batches need is busy
@@ -177,30 +210,38 @@ class Runner:
         finally:
             done.put(None)
 
-    def _take(self) -> tuple[Batch, Link] | None:
-        """The first waiting batch whose backend has a free worker."""
+    def _pending(self) -> bool:
+        """Whether a batch waits whose backend has not been given up."""
+        return any(lane and not self._given_up(i) for i, lane in self._lanes.items())
+
+    def _given_up(self, lane: int) -> bool:
+        return self._fatal[lane] >= self.options.give_up_after
+
+    def _take(self) -> tuple[int, Batch, Link] | None:
+        """The first waiting batch whose backend has a free worker, with its place in the plan."""
         with self._lock:
             if self.options.budget is not None and time.monotonic() - self._started > self.options.budget:
                 self._stop = self._stop or f"the budget of {self.options.budget:g} s was spent"
             if self._stop:
                 return None
-            for i, batch in enumerate(self._waiting):
-                lane = batch.backend
-                if self._fatal[lane] >= self.options.give_up_after:
-                    continue
-                if not self._free[lane] and self._spare[lane] and self._more is not None:
-                    self._spare[lane] -= 1
-                    link = self._more(lane)
-                    self._open.append(link)
-                    self._free[lane].append(link)
-                if self._free[lane]:
-                    del self._waiting[i]
-                    return batch, self._free[lane].pop()
-                if i > 64 * len(self._free):
-                    break
-            if self._waiting and all(self._fatal[b.backend] >= self.options.give_up_after for b in self._waiting):
-                self._stop = "given up"
-        return None
+            ready = [
+                (lane[0][0], i)
+                for i, lane in self._lanes.items()
+                if lane and not self._given_up(i) and (self._free[i] or (self._spare[i] and self._more is not None))
+            ]
+            if not ready:
+                return None
+            i = min(ready)[1]
+            if not self._free[i]:
+                assert self._more is not None
+                self._spare[i] -= 1
+                link = self._more(i)
+                self._open.append(link)
+                self._free[i].append(link)
+            place, batch = self._lanes[i].popleft()
+            link = self._free[i].pop()
+            self._busy.append(link)
+            return place, batch, link
 
     def _judge(self, batch: Batch, link: Link) -> list[Record]:
         info = self.reports[batch.backend].info
@@ -211,6 +252,7 @@ class Runner:
         with self._lock:
             fatal = any(r.verdict.status in _FATAL for r in records)
             self._fatal[batch.backend] = self._fatal[batch.backend] + 1 if fatal else 0
+            self._busy.remove(link)
             self._free[batch.backend].append(link)
 
     def _note(self, records: Sequence[Record]) -> None:
@@ -219,12 +261,13 @@ class Runner:
 
     def _rest(self) -> list[Record]:
         rest = []
-        for batch in self._waiting:
+        for _, batch in sorted((entry for lane in self._lanes.values() for entry in lane), key=lambda entry: entry[0]):
             lane = batch.backend
-            if self._fatal[lane] >= self.options.give_up_after:
+            if self._given_up(lane):
                 why = f"given up after {self._fatal[lane]} cases in a row killed or hung its worker (give_up_after)"
             else:
                 why = self._stop or "not reached"
             rest += [Record(j, Verdict(Status.NOT_RUN, why), digest=batch.case.version) for j in batch.jobs]
-        self._waiting = []
+        for waiting in self._lanes.values():
+            waiting.clear()
         return rest

@@ -48,9 +48,9 @@ class Server:
             return Trouble("contract", str(e))
         except MemoryError as e:
             return Trouble("memory", str(e) or "MemoryError")
-        except (Exception, SystemExit, KeyboardInterrupt) as e:  # foreign code ran
-            if self.interruptible and isinstance(e, KeyboardInterrupt):
-                raise
+        except BaseException as e:  # foreign code ran
+            if self.interruptible and (isinstance(e, KeyboardInterrupt) or _left_debugger(e)):
+                raise KeyboardInterrupt from e
             return Trouble("error", describe(e), traceback.format_exc(limit=-12))
 
     def _load(self, request: Load) -> Reply:
@@ -61,6 +61,9 @@ class Server:
             raise ContractError(f"probe() returned {type(found).__name__}, expected a Probe")
         if not all(isinstance(d, Device) for d in found.devices):
             raise ContractError("probe() returned devices that are no Device")
+        names = [d.name for d in found.devices]
+        if not all(isinstance(n, str) and n for n in names) or len(set(names)) < len(names):
+            raise ContractError(f"probe() returned devices called {names!r}: each needs a name of its own")
         return Loaded(plain(self.backend.info), found, perf_counter() - start, fp_mode())
 
     def _ask(self, request: Ask) -> Reply:
@@ -105,6 +108,14 @@ class Server:
         prepared, self.prepared = self.prepared, None
         if prepared is not None:
             prepared.__exit__(None, None, None)
+
+
+def _left_debugger(e: BaseException) -> bool:
+    """Whether `q` was typed in pdb: whoever leaves it wants to go on with nothing."""
+    import sys
+
+    bdb = sys.modules.get("bdb")
+    return bdb is not None and isinstance(e, bdb.BdbQuit)
 
 
 def plain(info: BackendInfo) -> BackendInfo:

@@ -13,6 +13,7 @@ import os
 import resource
 import signal
 import sys
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 
@@ -21,6 +22,8 @@ from harness.run.messages import Trouble
 from harness.run.serve import Server, describe
 
 _PR_SET_PDEATHSIG = 1
+#: Keeps the working directory off the fork server's import path; no affair of what a backend starts.
+SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def main(conn: Connection, memory: int) -> None:
@@ -34,7 +37,9 @@ def main(conn: Connection, memory: int) -> None:
         RLIMIT_DATA, bytes.
     """
     _die_with_parent()
+    os.environ.pop(SAFE_PATH, None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     arena = Arena(recv_handle(conn))
     log = recv_handle(conn)
     _redirect(log)
@@ -66,11 +71,19 @@ def _die_with_parent() -> None:
     """Be killed when the fork server goes, which goes when the main process does: no orphan after a kill."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The fork server goes when the last copy of its lifeline is closed, and multiprocessing leaves one in
+    # every worker: a worker that hangs would hold the server up, and so itself.
+    lifeline = getattr(getattr(forkserver, "_forkserver", None), "_forkserver_alive_fd", None)
+    if isinstance(lifeline, int):
+        with contextlib.suppress(OSError):
+            os.close(lifeline)
 
 
 def _redirect(log: int) -> None:
     """Send what foreign code prints to the log: the main process owns the terminal."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # the caller may have closed it
+            stream.flush()
+            stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -1,0 +1,276 @@
+"""A run as one HTML page that needs nothing else: no network, no fonts, no script to be read.
+
+What the template shows is made here; the template only places it. Every text of a backend, a case or a
+driver is stripped of what can't be written and escaped by Jinja; a content security policy forbids the
+page to load anything or to run any script but its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from harness.catalogue import Case
+from harness.records import BAD, MEANING, Job, Record, Status
+from harness.store.model import RunRow
+from harness.text import writable
+from reports.digest import SEVERITY, Digest, Group, Repeat, digest, tally, worst
+from reports.strip import TICKS, Strip, strip
+
+if TYPE_CHECKING:
+    from reports.picture import Picture
+
+#: One letter a status: colour never stands alone.
+LETTER = {s: s.value[0] for s in SEVERITY} | {Status.UNAVAILABLE: "A", Status.OOM: "M", Status.XFAIL: "x"}
+assert len(set(LETTER.values())) == len(SEVERITY)
+#: Failures shown whole, pictures aside; reasons a status; characters of a message there, in a case's row, of a name.
+FAILURES, REASONS, MESSAGE, SHORT, NAME = 150, 200, 4_000, 240, 300
+#: Records beyond which the checks of a case that say the same share a row.
+MANY = 20_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a square of the matrix says."""
+
+    status: Status
+    letter: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a case's table: checks of a backend's device that say the same."""
+
+    backend: str
+    device: str
+    checks: str
+    status: Status
+    bound: str
+    units: str
+    message: str
+    repeat: str
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """A case of the matrix."""
+
+    id: str
+    cells: tuple[Cell | None, ...]
+    bad: bool
+    about: Case | None
+    changed: bool
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The cases of a family."""
+
+    name: str
+    cells: tuple[Cell | None, ...]
+    bad: int
+    cases: tuple[CaseView, ...]
+
+
+@dataclass(frozen=True)
+class FailureView:
+    """A failure shown whole."""
+
+    group: Group
+    message: str
+    log: str
+    spec: str
+    repeat: str
+    picture: Picture | None
+
+
+def page(
+    run: RunRow,
+    records: Iterable[Record],
+    cases: Mapping[str, Case],
+    repeat: Repeat | None = None,
+    pictures: Mapping[Job, Picture] | None = None,
+) -> str:
+    """The page.
+
+    Parameters
+    ----------
+    run : RunRow
+    records : iterable of Record
+    cases : mapping of str to Case
+        The catalogue, by id; what it lacks is shown without its specification.
+    repeat : callable, optional
+        Job -> the line that repeats it.
+    pictures : mapping of Job to Picture, optional
+        Errors of failures whose arrays were at hand.
+
+    Raises
+    ------
+    ImportError
+        If Jinja is missing; the message says what to install.
+    """
+    environment = _templates()
+    made = digest(run, records, repeat)
+    pictures = pictures or {}
+    backends = list(made.table)
+    script = environment.get_template("page.js.j2").render()
+    shown = list(islice(_drawn_first(made.failures, pictures), FAILURES))
+    return str(
+        environment.get_template("page.html.j2").render(
+            made=made,
+            backends=backends,
+            families=_families(made, cases, backends),
+            failures=[_failure(made, g, cases, pictures) for g in shown],
+            left=made.bad - sum(len(g.records) for g in shown),
+            reasons={
+                s: (sum(n for *_, n in r), [(b, _text(t, SHORT * 4), n) for b, t, n in r[:REASONS]], len(r) - REASONS)
+                for s, r in made.reasons.items()
+            },
+            strips=_strips(made),
+            ticks=TICKS,
+            legend=[(s, LETTER[s], n, MEANING[s]) for s, n in made.counts.items()],
+            letter=LETTER,
+            tally=tally,
+            text=_text,
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        )
+    )
+
+
+def _templates() -> Any:
+    try:
+        import jinja2
+    except ImportError as e:
+        raise ImportError("HTML pages need jinja2: pip install 'convproof[reports]'", name="jinja2") from e
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("reports", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def _text(value: object, limit: int = NAME) -> str:
+    return writable(value, limit)
+
+
+def _drawn_first(groups: Sequence[Group], pictures: Mapping[Job, Picture]) -> list[Group]:
+    """The failures, the backends in turn where there are too many: none hides another's."""
+    if len(groups) <= FAILURES:
+        return list(groups)
+    place: Counter[str] = Counter()
+    turns = []
+    for g in groups:
+        drawn = any(r.job in pictures for r in g.records)
+        turns.append((not drawn, place[g.backend], g))
+        place[g.backend] += 1
+    chosen = {id(g) for *_, g in sorted(turns, key=lambda t: t[:2])[:FAILURES]}
+    return [g for g in groups if id(g) in chosen]
+
+
+def _failure(made: Digest, group: Group, cases: Mapping[str, Case], pictures: Mapping[Job, Picture]) -> FailureView:
+    r = next((r for r in group.records if r.job in pictures), group.first)
+    group = Group(group.backend, group.status, group.message, (r, *(o for o in group.records if o is not r)))
+    case = cases.get(r.job.case)
+    details = r.verdict.details
+    return FailureView(
+        group,
+        _text(group.message or MEANING[group.status], MESSAGE),
+        "\n".join(_text(details[n], MESSAGE) for n in ("traceback", "log") if details.get(n)),
+        str(case.spec) if case is not None and case.spec is not None else "",
+        _text(made.repeat(r.job) or "", MESSAGE),
+        pictures.get(r.job),
+    )
+
+
+def _families(made: Digest, cases: Mapping[str, Case], backends: Sequence[str]) -> list[Family]:
+    """The matrix, in the catalogue's order."""
+    held: dict[str, list[Record]] = defaultdict(list)
+    for r in made.records:
+        held[r.job.case].append(r)
+    order = {name: i for i, name in enumerate(cases)}
+    grouped: dict[str, list[CaseView]] = defaultdict(list)
+    for name in sorted(held, key=lambda n: order.get(n, len(order))):
+        case = cases.get(name)
+        grouped[case.family if case else name.partition("-")[0]].append(_case(made, name, case, held[name], backends))
+    return [
+        Family(_text(name), _summary_cells(views, backends), sum(v.bad for v in views), tuple(views))
+        for name, views in grouped.items()
+    ]
+
+
+def _case(made: Digest, name: str, case: Case | None, records: Sequence[Record], backends: Sequence[str]) -> CaseView:
+    by_backend: dict[str, list[Record]] = defaultdict(list)
+    for r in records:
+        by_backend[r.job.backend].append(r)
+    cells = []
+    for backend in backends:
+        statuses = [r.verdict.status for r in by_backend.get(backend, ())]
+        cells.append(_cell(backend, statuses) if statuses else None)
+    changed = case is not None and any(r.digest and r.digest != case.version for r in records)
+    bad = any(r.verdict.status in BAD for r in records)
+    return CaseView(_text(name), tuple(cells), bad, case, changed, tuple(_rows(made, by_backend, backends)))
+
+
+def _rows(made: Digest, by_backend: Mapping[str, Sequence[Record]], backends: Sequence[str]) -> Iterable[Row]:
+    many = len(made.records) > MANY
+    for backend in backends:
+        alike: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+        for r in by_backend.get(backend, ()):
+            v = r.verdict
+            figures = () if many else (_figure(v.error_bound), _figure(v.error_units))
+            alike[r.job.device, v.status, v.message, *figures].append(r)
+        for (device, status, message, *_), records in alike.items():
+            bad = status in BAD
+            yield Row(
+                _text(backend),
+                _text(device) if len(made.devices.get(backend, ())) > 1 else "",
+                ", ".join(_text(r.job.check) for r in records),
+                status,
+                _figure(_largest(r.verdict.error_bound for r in records)),
+                _figure(_largest(r.verdict.error_units for r in records)),
+                _text(message, SHORT),
+                _text(made.repeat(records[0].job) or "", MESSAGE) if bad else "",
+            )
+
+
+def _cell(backend: str, statuses: Sequence[Status]) -> Cell:
+    status = worst(statuses)
+    found = Counter(statuses)
+    return Cell(status, LETTER[status], f"{_text(backend)}: {tally({s: found[s] for s in SEVERITY if found[s]})}")
+
+
+def _summary_cells(views: Sequence[CaseView], backends: Sequence[str]) -> tuple[Cell | None, ...]:
+    cells: list[Cell | None] = []
+    for i, backend in enumerate(backends):
+        statuses = [c.status for v in views if (c := v.cells[i]) is not None]
+        cells.append(_cell(backend, statuses) if statuses else None)
+    return tuple(cells)
+
+
+def _strips(made: Digest) -> dict[str, Strip]:
+    errors: dict[str, list[float]] = defaultdict(list)
+    for r in made.records:
+        if r.verdict.error_bound is not None:
+            errors[r.job.backend].append(r.verdict.error_bound)
+    return {name: strip(errors[name]) for name in made.table if errors[name]}
+
+
+def _largest(figures: Iterable[float | None]) -> float | None:
+    return max((f for f in figures if f is not None), default=None)
+
+
+def _figure(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isfinite(value) else ("∞" if value > 0 else "NaN")
