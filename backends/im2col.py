@@ -84,7 +84,7 @@ def padded(spec: ConvSpec, x: np.ndarray, kind: np.dtype[Any], fill: float = 0) 
     """
     for i, (a, out) in enumerate(zip(spec.axes, spec.out_size, strict=True), start=1):
         first, stop = -a.lo, (out - 1) * a.s + a.extent - a.lo
-        inside = x[(slice(None),) * i + (slice(max(first, 0), min(stop, a.n)),)]
+        inside = x[(slice(None),) * i + (slice(max(first, 0), max(min(stop, a.n), 0)),)]
         if first >= 0 and stop <= a.n:
             x = inside
         elif spec.padding_mode == "zeros":

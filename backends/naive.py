@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from harness.backend import BackendInfo, Limits, Prepared, Probe, Unsupported, host_device
+from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported, host_device
 from harness.spec import ConvSpec
 from harness.spec.dtypes import dtype
 from harness.spec.geometry import Axis
@@ -44,6 +44,7 @@ class Naive:
         extra="naive",
         version="1",
         nan_max_pool="propagate",
+        layouts=LAYOUTS,
     )
 
     def probe(self) -> Probe:

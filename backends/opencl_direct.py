@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from backends import opencl_runtime as runtime
-from harness.backend import BackendInfo, Limits, Prepared, Probe, Unsupported
+from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported
 from harness.spec import ConvSpec
 from harness.spec.dtypes import dtype
 from harness.spec.host import narrow, numpy_dtype, widen
@@ -45,6 +45,7 @@ class OpenCLDirect:
         extra="opencl",
         version="1",
         nan_max_pool="propagate",
+        layouts=LAYOUTS,
     )
 
     def __init__(self) -> None:

@@ -237,15 +237,18 @@ class Toeplitz:
         return Probe((host_device(),))
 
     def workspace_bytes(self, spec: ConvSpec, /) -> int:
-        """The matrix, the tables from which it is made, and x and y as columns."""
-        count, value, index = entries(spec), spec.acc_type.itemsize, np.dtype(_index_type(spec)).itemsize
-        channels, size = (spec.in_channels, spec.in_size) if spec.op == "conv_transpose" else (spec.out_channels, spec.out_size)
-        a_channel = count // channels  # entries in the rows of one channel
-        kernel = prod(spec.kernel_size)
-        tables = prod(size) * kernel * (2 * index + 2) + a_channel * (4 * index + 8) + 4 * channels * prod(size) * 8
-        weights = 2 * prod(spec.w_shape or (spec.in_channels, kernel)) * value
-        columns = 2 * (prod(spec.x_shape) + prod(spec.out_shape)) * value + prod(spec.out_shape) * spec.out_type.itemsize
-        return count * (value + index) + tables + weights + columns + 4096
+        """The most that is held at once: while the tables are combined, while they are repeated, or in a run."""
+        transposed = spec.op == "conv_transpose"
+        channels, size = (spec.in_channels, spec.in_size) if transposed else (spec.out_channels, spec.out_size)
+        value, index = spec.acc_type.itemsize, np.dtype(_index_type(spec)).itemsize
+        all_rows, kernel, outputs = entries(spec), prod(spec.kernel_size), prod(spec.out_shape)
+        rows = all_rows // channels  # entries in the rows of one channel
+        combined = prod(size) * kernel * (index + 1) + 2 * rows * index
+        repeated = (all_rows + 4 * rows) * index
+        weights = 2 * prod(spec.w_shape or (channels, kernel)) * value
+        columns = 2 * (prod(spec.x_shape) + outputs) * value + outputs * spec.out_type.itemsize
+        run = all_rows * (index + value) + rows * (index + 8) + weights + columns
+        return max(combined, repeated, run) + (8 + index) * (channels + 2) * prod(size) + 4096
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
         """Find where the entries stand."""

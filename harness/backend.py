@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 CONTRACT_VERSION = (1, 0)
+#: Memory layouts of operands, see `BackendInfo.layouts`.
+LAYOUTS = ("C", "F", "strided", "negative", "unaligned")
 
 
 class Unsupported(Exception):
@@ -185,6 +187,9 @@ class BackendInfo:
     thread_safe : bool
         Whether two threads may run one Prepared at once.
     nan_max_pool : {'propagate', 'unspecified'}
+    layouts : tuple of str
+        Memory layouts of x, w and b that it takes: `C` (contiguous and 64-byte aligned, all that the contract
+        promises), and of `F`, `strided`, `negative`, `unaligned` those that it takes besides.
     contract : tuple of int
         The contract version it was written for.
     """
@@ -199,6 +204,7 @@ class BackendInfo:
     deterministic: bool = True
     thread_safe: bool = False
     nan_max_pool: str = "unspecified"
+    layouts: tuple[str, ...] = ("C",)
     contract: tuple[int, int] = CONTRACT_VERSION
 
     def algorithm_for(self, spec: ConvSpec) -> AlgorithmClass:
@@ -217,7 +223,8 @@ class Prepared(Protocol):
     def run(self, x: np.ndarray, w: np.ndarray | None, b: np.ndarray | None, out: np.ndarray, /) -> None:
         """Compute; block until done. Write every element of `out`, never write `x`, `w`, `b`.
 
-        All arrays are C-contiguous, 64-byte aligned and of the specification's shapes and types;
+        All arrays are of the specification's shapes and types, C-contiguous and 64-byte aligned (x, w and b unless
+        `info.layouts` says more);
         `w` is None for a pool, `b` where there is no bias.
         """
         ...

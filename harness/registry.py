@@ -15,9 +15,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from harness.backend import CONTRACT_VERSION, Backend, BackendInfo
+from harness.backend import CONTRACT_VERSION, LAYOUTS, Backend, BackendInfo
 
 GROUP = "convproof.backends"
+_CHOICES = {"taint": ("exact", "tile", "image"), "nan_max_pool": ("propagate", "unspecified"), "layouts": LAYOUTS}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -136,6 +137,10 @@ def checked(found: Any, reference: str) -> Backend:
     for method in ("probe", "workspace_bytes", "prepare"):
         if not callable(getattr(found, method, None)):
             raise BadBackend(f"backend {info.name!r}: it has no method {method}()")
+    for field, known in _CHOICES.items():
+        value = getattr(info, field)
+        if wrong := set(value if isinstance(value, tuple) else (value,)) - set(known):
+            raise BadBackend(f"backend {info.name!r}: {field} {sorted(map(str, wrong))[0]!r} is none of {', '.join(known)}")
     major, minor = info.contract
     if major != CONTRACT_VERSION[0] or minor > CONTRACT_VERSION[1]:
         ours = ".".join(map(str, CONTRACT_VERSION))

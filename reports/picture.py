@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite, log10
 
 import numpy as np
@@ -19,6 +20,13 @@ from reports.raster import blocks, data_uri, png, ramp
 EXACT, WITHIN, FIRST, LAST, NOT_FINITE = 0, 1, 2, 253, 254
 _STOPS = ((253, 190, 110), (236, 112, 20), (168, 50, 10), (70, 10, 20))
 PALETTE = [(243, 246, 248), (200, 214, 224), *ramp(_STOPS, LAST - FIRST + 1), (106, 61, 154)]
+#: The same for the key, as CSS.
+KEY = {
+    "exact": "rgb({}, {}, {})".format(*PALETTE[EXACT]),
+    "within": "rgb({}, {}, {})".format(*PALETTE[WITHIN]),
+    "not_finite": "rgb({}, {}, {})".format(*PALETTE[NOT_FINITE]),
+    "ramp": f"linear-gradient(90deg, {', '.join('rgb({}, {}, {})'.format(*s) for s in _STOPS)})",
+}
 #: Cells of a picture's side; a larger output is drawn in blocks.
 SIDE = 256
 #: Bytes of an output, and products of its reference, beyond which no picture is drawn.
@@ -66,6 +74,8 @@ class Picture:
         The errors of the first and the last step of the ramp.
     wrong, not_finite, size : int
         Elements that are wrong (those that are not finite among them), not finite, and all.
+    key : mapping of str to str
+        CSS of the colours: `exact`, `within`, `not_finite`, `ramp`.
     """
 
     space: Heat
@@ -76,6 +86,7 @@ class Picture:
     wrong: int
     not_finite: int
     size: int
+    key: Mapping[str, str] = field(default_factory=lambda: KEY)
 
 
 def picture(

@@ -284,11 +284,13 @@ def test_it_allocates_what_it_says_and_says_little_more(name):
         prepared.run(x, w, b, out)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak <= backend.workspace_bytes(spec) + 50_000 <= 3 * peak + 50_000
+    assert peak <= backend.workspace_bytes(spec) + 50_000 <= 1.5 * peak + 150_000
 
 
 def test_the_largest_matrix_fits_a_worker():
-    assert 8 * MOST_ENTRIES < backend.workspace_bytes(ConvSpec("conv", (1000, 1000), (5, 3), out_channels=4)) < 1.5 * 2**30
+    spec = ConvSpec("conv", (1600, 1500), (5, 5))
+    assert 0.99 * MOST_ENTRIES < entries(spec) <= MOST_ENTRIES
+    assert backend.workspace_bytes(spec) < 1.5 * 2**30
 
 
 def test_it_keeps_the_contract():

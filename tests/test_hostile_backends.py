@@ -227,6 +227,11 @@ def test_more_memory_than_the_limit_is_oom(verdicts, name):
     ended_by_contract(verdicts(hostile(name)), OOM, "in run(): ")
 
 
+def test_shared_memory_counts_too(verdicts):
+    """No limit of the system's holds it: the parent polls what is resident."""
+    ended_by_contract(verdicts(hostile("hoards_shared_memory")), OOM, "GB, the limit is 0.42 GB")
+
+
 def test_a_workspace_beyond_the_limit_is_never_started(verdicts):
     all_end(verdicts(hostile("workspace_is_huge")), NOT_RUN, "raise `memory`")
 

@@ -86,6 +86,8 @@ CONFLICTS: tuple[Conflict, ...] = (
               rank="1", padding_mode=("circular", "reflect"), kernel="beyond-input", padding="beyond-kernel"),
     _conflict("n s outputs need m - s + output padding to be removed",
               op="conv_transpose", rank="1", padding="same", stride="beyond-kernel", dilation="1", output_padding="no"),
+    # what a specification may be, but no case: the decoys pass
+    _conflict("a pool of single elements with stride 1 copies its input", op=_POOLS, kernel="1", stride="1"),
     # channels
     _conflict("one channel has one group", groups=_but("groups", "1"), in_channels="1"),
     _conflict("one channel has one group", groups=_but("groups", "1"), out_channels="1"),

@@ -75,7 +75,18 @@ def levels_of(spec: ConvSpec) -> tuple[Level, ...]:
 
 def pairs(specs: Iterable[ConvSpec]) -> Counter[Pair]:
     """How many of the specifications have each pair of levels; absent where none has."""
-    return Counter(pair for spec in specs for pair in combinations(levels_of(spec), 2))
+    return Counter(pair for spec in specs for pair in proved(levels_of(spec)))
+
+
+def proved(levels: Iterable[Level]) -> list[Pair]:
+    """The pairs that a case with these levels counts for.
+
+    An output without elements shows nothing but that the batch may be 0: such a case counts for the
+    pairs of its batch alone.
+    """
+    levels, empty = tuple(levels), ("batch", "0")
+    found = combinations(levels, 2)
+    return [p for p in found if empty in p] if empty in levels else list(found)
 
 
 def every_pair() -> list[Pair]:

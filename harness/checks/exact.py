@@ -69,7 +69,10 @@ def judge_literal(problem: Problem, run: Run) -> Verdict:
     photo, literal = problem.case.photo, problem.case.literal
     if photo is not None:
         ops = photo_arrays(problem.spec, photo)
-        return judge_exact(problem, run(ops), ops, reference(problem.spec, ops))
+        ref = reference(problem.spec, ops)
+        tol = problem.tolerance("positive", ops, ref) if needs_bound(problem) else None
+        verdict = compare(problem.spec, run(ops), ops, ref, tol)
+        return replace(verdict, details={**verdict.details, "decoys": list(passing(problem.spec, ops, ref, tol))})
     assert literal is not None
     ops, want = _literal_arrays(problem.spec, literal)
     ref = reference(problem.spec, ops)

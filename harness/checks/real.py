@@ -19,7 +19,6 @@ from harness.oracle import Reference, receptive_field
 from harness.records import Status, Verdict
 from harness.spec import ConvSpec
 
-
 #: The largest case that is run on subnormal numbers.
 SUBNORMAL_FLOPS = 1_000_000
 

@@ -1,8 +1,8 @@
 """The command line: a group whose commands are imported only when they run.
 
 `convproof --help` lists names and help lines from the table below and imports no command, so
-that it costs Python, click and nothing else. A command NAME lives in `harness/cli/NAME.py`,
-which holds a click command called `command` whose help begins with the table's line.
+that it costs Python, click and nothing else. Each command has a module of this package, which
+holds a click command called `command` whose help begins with the table's line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from harness.cli.words import alternatives
 COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("harness.cli.verify", "Run cases through backends and judge every output."),
     "repro": ("harness.cli.repro", "Repeat one job and show what it computed."),
+    "report": ("harness.cli.report_run", "Write a stored run as JUnit XML, Markdown or a page."),
     "list": ("harness.cli.list", "List backends, devices, cases, suites or checks."),
     "runs": ("harness.cli.runs", "List, export and prune the stored runs."),
     "doctor": ("harness.cli.doctor", "Report what this machine can run, and what to do about the rest."),

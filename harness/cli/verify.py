@@ -16,6 +16,7 @@ import click
 
 from harness import __version__
 from harness.cli.errors import UsageProblem
+from harness.cli.outputs import Outputs, report_options
 from harness.cli.request import Request, from_options, last_failed, resumed
 from harness.cli.settings import Settings, load_settings
 from harness.cli.units import Seconds
@@ -24,6 +25,7 @@ from harness.cli.words import alternatives
 if TYPE_CHECKING:
     from harness.catalogue import Case
     from harness.checks import Check
+    from harness.records import Record
     from harness.run.campaign import Campaign
     from harness.run.plan import Plan
     from harness.run.probe import ProbeReport
@@ -49,6 +51,7 @@ INTERRUPTED = 130
 @click.option("--resume", is_flag=True, help="Finish the last run that was cut short.")
 @click.option("--list", "list_only", is_flag=True, help="Print the plan and run nothing.")
 @click.option("--json", "json_file", metavar="F", help="Write verdicts as JSON to a file, or to `-`.")
+@report_options
 def command(**options: Any) -> None:
     """Run cases through backends and judge every output.
 
@@ -59,6 +62,7 @@ def command(**options: Any) -> None:
     if options["resume"] and options["last_failed"]:
         raise UsageProblem("--resume and --last-failed exclude each other")
     _check_json(options)
+    options["outputs"] = Outputs(options)
     sys.exit(_verify(settings, options))
 
 
@@ -104,7 +108,7 @@ def _campaign(settings: Settings, request: Request, options: dict[str, Any], run
         fail_fast=options["fail_fast"],
         give_up_after=settings.give_up_after,
         skip=frozenset(store.done(run_id)) if store is not None and run_id else frozenset(),
-        keep=_keeper(options["save_arrays"]),
+        keep=_keeper(options["save_arrays"], options["outputs"]),
     )
     campaign = Campaign(
         cases,
@@ -149,7 +153,7 @@ def _carry_out(
         request,
         run_id,
         files=_files(campaign.cases, request),
-        quiet=options["json_file"] == "-",
+        quiet=bool(options["outputs"].to_stdout),
         bar=not options["in_process"],
     )
     view.skipped(len(campaign.options.skip))
@@ -170,6 +174,8 @@ def _carry_out(
     view.summary(counts, code, elapsed, missing=missing)
     if options["json_file"]:
         _write_json(options["json_file"], store, run_id, request, code)
+    if options["outputs"].wanted:
+        options["outputs"].write(store.info(run_id), store.records(run_id), campaign.cases, campaign.reports)
     return code
 
 
@@ -296,12 +302,19 @@ def _oracle_directory() -> Path:
     return user_cache_path("convproof") / "oracle"
 
 
-def _keeper(directory: Path | None) -> Any:
+def _keeper(directory: Path | None, outputs: Outputs) -> Any:
+    """What is called with the arrays of a failure: the page keeps some, --save-arrays writes all."""
     if directory is None:
-        return None
+        return outputs.keep
     from harness.cli.arrays import keeper
 
-    return keeper(directory)
+    save = keeper(directory)
+
+    def keep(record: Record, ops: Any, out: Any) -> None:
+        outputs.keep(record, ops, out)
+        save(record, ops, out)
+
+    return keep
 
 
 def _write_json(target: str, store: Store, run_id: str, request: Request, code: int) -> None:

@@ -36,6 +36,8 @@ _PRELOAD = ["numpy", "harness.run.worker", "ctypes", "ml_dtypes"]
 _POLL = 0.05
 _LOG_TAIL = 1500
 _LOG_LIMIT = 1 << 20
+#: What a process holds that RLIMIT_DATA counts, and shared memory, which it does not.
+_HELD = ("RssAnon", "RssShmem")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
 #: Packages whose types a reply may hold; the backend's own would have to be imported here to be read.
 _PLAIN = frozenset({"harness", "numpy", "builtins", "collections", "copyreg"})
@@ -145,12 +147,12 @@ class WorkerProcess:
         return gone
 
     def _resident(self) -> int:
-        """Bytes resident, the shared arena aside; 0 where the system does not tell."""
+        """Bytes resident that no file backs, the arena aside; 0 where the system does not tell."""
         try:
-            with open(f"/proc/{self._process.pid}/statm") as f:  # noqa: PTH123 - a poll, twenty times a second
-                fields = f.read().split()
-            return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE")
-        except (OSError, IndexError, ValueError):
+            with open(f"/proc/{self._process.pid}/status") as f:  # noqa: PTH123 - a poll, twenty times a second
+                held = {k: int(v.split()[0]) << 10 for k, _, v in (line.partition(":") for line in f) if k in _HELD}
+            return held["RssAnon"] + max(0, held["RssShmem"] - os.fstat(self.arena.fd).st_size)
+        except (OSError, KeyError, IndexError, ValueError):
             return 0
 
     def _tail(self) -> str:

@@ -15,6 +15,7 @@ from harness.backend import Backend, BackendInfo, ContractError, Device, Limits,
 from harness.registry import load
 from harness.run.arena import Arena
 from harness.run.fpmode import fp_mode
+from harness.run.layouts import LAYOUTS
 from harness.run.messages import Answers, Ask, Call, Done, Load, Loaded, Prepare, Reply, Request, Trouble
 
 
@@ -87,9 +88,13 @@ class Server:
 
     def _call(self, request: Call) -> Reply:
         assert self.prepared is not None
+        arguments = self.arguments
+        if request.layout != "C":
+            x, w, b, out = arguments
+            arguments = (*(None if a is None else LAYOUTS[request.layout](a) for a in (x, w, b)), out)
         start = perf_counter()
         run: Callable[..., object] = self.prepared.run
-        returned = run(*self.arguments)
+        returned = run(*arguments)
         seconds = perf_counter() - start
         if returned is not None:
             raise ContractError(f"run() returned {type(returned).__name__}: it writes into `out` and returns None")

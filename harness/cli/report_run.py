@@ -1,0 +1,83 @@
+"""`convproof report`: reports of a run that was stored or exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.errors import UsageProblem
+from harness.cli.outputs import STDOUT, Outputs, report_options
+from harness.cli.settings import Settings, load_settings
+from harness.records import Record, Status
+
+if TYPE_CHECKING:
+    from harness.catalogue import Case
+    from harness.store import RunRow
+
+_EXPORTED = (".parquet", ".csv")
+_DATABASES = (".sqlite", ".sqlite3", ".db")
+
+
+@click.command("report", short_help="Write a stored run as JUnit XML, Markdown or a page.")
+@click.argument("run", default="last")
+@report_options
+def command(run: str, **options: Any) -> None:
+    """Write a stored run as JUnit XML, Markdown or a page.
+
+    RUN is `last`, `last~1`, an id, or a file: one that `convproof runs export` wrote, or another store (its
+    last run). Without an option Markdown goes to standard output. Pictures of errors need the arrays, which
+    are not stored: `convproof verify --html` draws them.
+    """
+    if not any(options.values()):
+        options["markdown_file"] = STDOUT
+    settings = load_settings()
+    outputs = Outputs(options)
+    row, records = _stored(run, settings)
+    outputs.write(row, records, _cases(settings, row) if outputs.html else ())
+
+
+def _stored(run: str, settings: Settings) -> tuple[RunRow, list[Record]]:
+    from harness.store import Store, default_path
+
+    suffix = Path(run).suffix
+    if suffix in _EXPORTED:
+        return _exported(run)
+    path = Path(run) if suffix in _DATABASES else default_path(settings.store)
+    with Store.open(path, create=False) as store:
+        row = store.info("last" if suffix in _DATABASES else run)
+        return row, store.records(row.id)
+
+
+def _exported(file: str) -> tuple[RunRow, list[Record]]:
+    """The run of a Parquet or CSV file; of the latter only the verdicts are known."""
+    from harness.store import RunInfo, RunRow, load
+    from harness.store.rows import FIGURES, to_counts, to_record
+
+    try:
+        loaded = load(file)
+    except ImportError as error:
+        raise UsageProblem(str(error)) from error
+    rows: list[Mapping[Any, Any]] = loaded.verdicts.to_dict("records")
+    # A data frame's missing value is NaN; a verdict's NaN is named in `nan_fields`.
+    missing = (*FIGURES, "worst_index")
+    records = [to_record({k: None if k in missing and v != v else v for k, v in row.items()}) for row in rows]
+    held = dict(loaded.info)
+    known = {k: held[k] for k in ("command", "version", "selection", "jobs_planned", "environment", "started", "host") if k in held}
+    known |= {k: tuple(known[k]) for k in ("command", "selection") if k in known}
+    counts = to_counts((Status(s).value, n) for s, n in held.get("counts", {}).items())
+    info = RunInfo(seed=int(held.get("seed", 0)), **known)
+    return RunRow(str(held["id"]), info, counts, held.get("exit_code"), float(held.get("seconds", 0.0))), records
+
+
+def _cases(settings: Settings, row: RunRow) -> tuple[Case, ...]:
+    """The catalogue, and the files that the run named, where they are still there."""
+    from harness.catalogue import load_catalogue, packaged_files
+    from harness.cli.selection import case_files
+
+    paths = [*packaged_files(), *case_files(settings.cases)]
+    known = {p.resolve() for p in paths}
+    named = {Path(f) for f in row.info.environment.get("files", {}).values()}
+    return load_catalogue([*paths, *sorted(p for p in named if p.is_file() and p.resolve() not in known)]).cases
