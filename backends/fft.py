@@ -93,14 +93,15 @@ class Fft:
         return Probe((host_device(),))
 
     def workspace_bytes(self, spec: ConvSpec, /) -> int:
-        """The operands in phases, the output before rounding, each with one copy, and a block's spectra."""
+        """The operands and their phases, the output before rounding, and a block's spectra."""
         d, plan = planned(spec)
         work = dtype(WORK[spec.acc_dtype]).itemsize
         x = d.batch * d.groups * d.cols * prod(a.n for a in d.axes)
         h = d.groups * d.rows * d.cols * prod(a.m for a in d.axes)
         z = d.batch * d.groups * d.rows * prod(a.count for a in d.axes)
-        unused = prod(s / len(p) for s, p in zip(spec.stride, d.phases, strict=True))
-        return int(work * (2 * unused * (x + h + z) + 2 * prod(spec.out_shape))) + plan.spectra_bytes
+        whole = prod(s / len(p) for s, p in zip(spec.stride, d.phases, strict=True))  # before unused phases are left out
+        split, kept = (h + z, x) if spec.op == "conv_transpose" else (x + h, z)
+        return int(work * ((1 + whole) * split + kept + 2 * prod(spec.out_shape))) + plan.spectra_bytes
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
         """Plan the blocks."""

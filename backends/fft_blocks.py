@@ -21,7 +21,7 @@ from backends.fft_phases import Dense, DenseAxis
 
 #: Costs in nanoseconds, measured with scipy 1.17 and OpenBLAS 0.3.31 on one core of a Xeon server:
 #: a point and stage of a real transform, a multiply-accumulate of spectra one by one and in a GEMM, a block.
-STAGE_NS, LOOP_NS, GEMM_NS, BLOCK_NS = 0.5, 1.1, 0.35, 60_000.0
+STAGE_NS, LOOP_NS, GEMM_NS, BLOCK_NS = 0.4, 1.1, 0.35, 30_000.0
 #: A GEMM a frequency repays its call from so many products on (measured: 0.3 us against 1.1 ns a product).
 GEMM_PRODUCTS = 256
 #: Blocks whose spectra take more bytes than this are chosen only if there are none that take less.

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from harness.backend import BackendInfo, Limits, Prepared, Probe, Unsupported, host_device
+from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported, host_device
 from harness.spec import ConvSpec
 from harness.spec.host import narrow, numpy_dtype
 
@@ -164,6 +164,7 @@ class Im2col:
         Limits(OPS, TYPES, padding_modes=MODES, rule=_rule),
         version="1",
         nan_max_pool="propagate",
+        layouts=LAYOUTS,
     )
 
     def probe(self) -> Probe:

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from harness.backend import BackendInfo, Limits, Prepared, Probe, Unsupported, host_device
+from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported, host_device
 from harness.spec import ConvSpec
 from harness.spec.geometry import Axis
 from harness.spec.host import narrow, numpy_dtype, widen
@@ -226,6 +226,7 @@ class Toeplitz:
         Limits(OPS, TYPES, padding_modes=MODES, rule=_rule),
         extra="toeplitz",
         version="1",
+        layouts=LAYOUTS,
     )
 
     def probe(self) -> Probe:

@@ -31,6 +31,8 @@ def writable(text: object, limit: int | None = None) -> str:
     ('ab', 'abcd... (2 characters more)')
     """
     whole = str(text)
+    if whole.isprintable() and (limit is None or len(whole) <= limit):
+        return whole  # most text; no control, surrogate or noncharacter is printable
     head = whole if limit is None else whole[: 2 * limit]  # room for what is stripped; a megabyte is not read whole
     shown = _UNWRITABLE.sub("", clean(head))
     if limit is None or (len(whole) == len(head) and len(shown) <= limit):

@@ -54,6 +54,22 @@ class Group:
         return len(self.records) - 1
 
 
+@dataclass(frozen=True)
+class Reason:
+    """Why jobs were not tried, how many of each backend, and of all."""
+
+    text: str
+    backends: Mapping[str, int]
+    jobs: int
+
+    @property
+    def who(self) -> str:
+        """The backends, with their jobs where there are several."""
+        if len(self.backends) == 1:
+            return next(iter(self.backends))
+        return ", ".join(f"{name} ({n})" for name, n in self.backends.items())
+
+
 @dataclass(frozen=True, eq=False)
 class Digest:
     """A run, ready to be written about.
@@ -126,13 +142,17 @@ class Digest:
         return sum(len(g.records) for g in self.failures)
 
     @cached_property
-    def reasons(self) -> dict[Status, list[tuple[str, str, int]]]:
-        """For each status of `NOT_TRIED`: (backend, reason, jobs), the most frequent first."""
-        found: dict[Status, Counter[tuple[str, str]]] = {s: Counter() for s in NOT_TRIED}
+    def reasons(self) -> dict[Status, list[Reason]]:
+        """For each status of `NOT_TRIED` its reasons, the most frequent first."""
+        found: dict[Status, dict[str, Counter[str]]] = {s: defaultdict(Counter) for s in NOT_TRIED}
         for r in self.records:
             if r.verdict.status in found:
-                found[r.verdict.status][r.job.backend, r.verdict.message] += 1
-        return {s: [(*key, n) for key, n in counter.most_common()] for s, counter in found.items() if counter}
+                found[r.verdict.status][r.verdict.message][r.job.backend] += 1
+        return {
+            status: sorted((Reason(text, dict(c), c.total()) for text, c in held.items()), key=lambda r: -r.jobs)
+            for status, held in found.items()
+            if held
+        }
 
     @property
     def facts(self) -> list[tuple[str, str]]:

@@ -49,8 +49,8 @@ def junit(run: RunRow, records: Iterable[Record], repeat: Repeat | None = None) 
     >>> from harness.records import Job, Verdict
     >>> from harness.store import RunInfo
     >>> record = Record(Job("edge-1d", "naive", "cpu", "integers"), Verdict(Status.PASS, error_units=0.25))
-    >>> print(junit(RunRow("r1", RunInfo(seed=7), exit_code=0), [record]).splitlines()[-6])
-    <testcase classname="naive.edge" name="edge-1d [integers]" time="0.000000">
+    >>> print(junit(RunRow("r1", RunInfo(seed=7), exit_code=0), [record]).splitlines()[1])
+    <testsuites name="convproof" tests="1" failures="0" errors="0" skipped="0" time="0.000000">
     """
     made = digest(run, records, repeat)
     suites: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -80,9 +80,7 @@ def _suite(made: Digest, backend: str, device: str, held: Sequence[Record]) -> I
 def _test(made: Digest, r: Record, suffix: str) -> Iterator[str]:
     job, v = r.job, r.verdict
     family = job.case.partition("-")[0]
-    named = _attributes(
-        classname=f"{job.backend}.{family}", name=f"{job.case} [{job.check}]{suffix}", time=f"{r.seconds:.6f}"
-    )
+    named = _attributes(classname=f"{job.backend}.{family}", name=f"{job.case} [{job.check}]{suffix}", time=f"{r.seconds:.6f}")
     figures = [(n, repr(float(x))) for n in ("error_units", "error_bound") if (x := getattr(v, n)) is not None]
     kind = _KIND.get(v.status)
     if not figures and kind is None:

@@ -10,15 +10,18 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from harness.records import MEANING, Record
+from harness.records import Record
 from harness.store.model import RunRow
 from harness.text import writable
-from reports.digest import Digest, Group, Repeat, digest, tally
+from reports.digest import Digest, Repeat, digest, tally
+from reports.failures import Blame, Failure, blamed
 
 #: Bytes of UTF-8; GitHub's limit is 1 MiB a step, which other commands of the step share.
 LIMIT = 900_000
 #: Characters of a message, of a reason, of a name; reasons a status and rows of the table of backends.
 MESSAGE, REASON, NAME, ROWS = 2_000, 300, 100, 100
+#: Bytes of a fold's summary and a note on what is left out, with a backend's name in each.
+_NOTES = 2 * 6 * NAME + 300
 # Whatever means something to GitHub's Markdown inside a line: markup, tables, mentions, links, emoji, mathematics.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|&~@$:!]")
 
@@ -37,10 +40,10 @@ def markdown(run: RunRow, records: Iterable[Record], repeat: Repeat | None = Non
 
     Examples
     --------
-    >>> from harness.records import Job, Verdict
+    >>> from harness.records import Job, Status, Verdict
     >>> from harness.store import RunInfo
     >>> record = Record(Job("edge-1d", "naive", "cpu", "integers"), Verdict(Status.PASS))
-    >>> print(markdown(RunRow("r1", RunInfo(seed=7), exit_code=0, seconds=1.5), [record]).partition("- r")[0])
+    >>> print(markdown(RunRow("r1", RunInfo(seed=7), exit_code=0, seconds=1.5), [record]).partition("<details>")[0].rstrip())
     ## Convproof: PASS
     <BLANKLINE>
     1 PASS in 1.5 s, run `r1`, seed 7
@@ -48,18 +51,43 @@ def markdown(run: RunRow, records: Iterable[Record], repeat: Repeat | None = Non
     | backend | device | PASS | largest error / bound |
     | --- | --- | ---: | ---: |
     | naive | cpu | 1 |  |
-    <BLANKLINE>
-    <BLANKLINE>
     """
     made = digest(run, records, repeat)
     head = _fitting([_head(made)], limit // 2)[0]
     tail = _fitting([*_reasons(made), _details(made)], (limit - _size(head)) // 2)[0]
-    room = limit - _size(head) - _size(tail) - 400
-    failures, left = _fitting([_failure(made, g) for g in _shown(made, room)], room)
-    title = f"### Bad verdicts: {made.bad}\n\n" if made.bad else ""
-    missing = made.bad - sum(len(g.records) for g in made.failures[:left])
-    note = f"\n... and {missing} more bad verdicts, which do not fit here: `convproof runs show {_code(run.id)}`\n\n"
-    return head + title + failures + (note if missing else "") + tail
+    return head + _failures(made, limit - _size(head) - _size(tail) - 200) + tail
+
+
+def _failures(made: Digest, room: int) -> str:
+    """For each backend its first failures and, folded, as many of the others as its share of the room holds."""
+    blames = blamed(made, {}, {}, folded=max(0, room) // 100)
+    # What each needs at least: its heading, the failures that are shown at once, a fold's summary and a note.
+    needs = [_size(_heading(b)) + sum(_size(_failure(f)) for f in b.shown) + _NOTES for b in blames]
+    room -= _NOTES
+    parts: list[str] = []
+    for i, b in enumerate(blames):
+        text, shown = _fitting([_heading(b), *map(_failure, b.shown)], room - _NOTES)
+        if not shown:
+            left = sum(rest.jobs for rest in blames[i:])
+            parts.append(
+                f"... and {left} more bad verdicts, which do not fit here: `convproof runs show {_code(made.run.id)}`\n\n"
+            )
+            break
+        spare = room - sum(needs[i + 1 :]) - _size(text) - _NOTES
+        inner, kept = _fitting(map(_failure, b.folded), spare // (len(blames) - i))
+        if kept:
+            text += f"{_summary(f'{kept} more failures of {inline(b.backend, NAME)}')}\n{inner}</details>\n\n"
+        missing = b.left + sum(f.jobs for f in (*b.shown[shown - 1 :], *b.folded[kept:]))
+        if missing:
+            text += f"... and {missing} more bad verdicts of {inline(b.backend, NAME)}, which do not fit here: "
+            text += f"`convproof runs show {_code(made.run.id)}`\n\n"
+        parts.append(text)
+        room -= _size(text)
+    return "".join(parts)
+
+
+def _heading(b: Blame) -> str:
+    return f"### {inline(b.backend, NAME)}: {b.jobs} bad verdict{'s' * (b.jobs > 1)} on {b.cases} case{'s' * (b.cases > 1)}\n\n"
 
 
 def _head(made: Digest) -> str:
@@ -86,29 +114,26 @@ def _head(made: Digest) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def _shown(made: Digest, room: int) -> list[Group]:
-    """As many groups as could fit at best: a hundred thousand are not written to be thrown away."""
-    return made.failures[: max(0, room) // 60]
-
-
-def _failure(made: Digest, group: Group) -> str:
-    r = group.first
-    job = r.job
-    more = f" and {group.more} more with this message" if group.more else ""
-    parts = [f"**{group.status}** {inline(job.case, NAME)} on {inline(job.backend, NAME)}, {inline(job.check, NAME)}{more}", ""]
-    parts += _fence("text", group.message or MEANING[group.status], MESSAGE)
-    if (line := made.repeat(job)) is not None:
-        parts += _fence("console", f"$ {line}", MESSAGE)
+def _failure(f: Failure) -> str:
+    more = f" and {f.more} more with this message" if f.more else ""
+    said = "\n".join(f"{line.check}: {writable(line.message, MESSAGE // 2)}" for line in f.lines)
+    parts = [f"**{f.status}** {inline(f.case, NAME)}{more}", "", *_fence("text", said, MESSAGE)]
+    if f.repeat:
+        parts += _fence("console", f"$ {f.repeat}", MESSAGE)
     return "\n".join(parts) + "\n"
 
 
 def _reasons(made: Digest) -> Iterator[str]:
     for status, found in made.reasons.items():
-        jobs = sum(n for _, _, n in found)
-        lines = [_summary(f"{status}: {jobs} jobs, {len(found)} reasons"), "| backend | jobs | reason |", "| --- | ---: | --- |"]
-        lines += [f"| {inline(b, NAME)} | {n} | {inline(text, REASON)} |" for b, text, n in found[:ROWS]]
+        jobs = sum(r.jobs for r in found)
+        lines = [
+            _summary(f"{status}: {jobs} jobs, {len(found)} reasons"),
+            "| reason | jobs | backends |",
+            "| --- | ---: | --- |",
+        ]
+        lines += [f"| {inline(r.text, REASON)} | {r.jobs} | {inline(r.who, REASON)} |" for r in found[:ROWS]]
         if len(found) > ROWS:
-            lines.append(f"| | {sum(n for _, _, n in found[ROWS:])} | {len(found) - ROWS} more reasons |")
+            lines.append(f"| {len(found) - ROWS} more reasons | {sum(r.jobs for r in found[ROWS:])} | |")
         yield "\n".join([*lines, "", "</details>", "", ""])
 
 
@@ -159,5 +184,3 @@ def _fitting(parts: Iterable[str], limit: int) -> tuple[str, int]:
 
 def _size(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
-
-

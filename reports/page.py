@@ -12,7 +12,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ from harness.catalogue import Case
 from harness.records import BAD, MEANING, Job, Record, Status
 from harness.store.model import RunRow
 from harness.text import writable
-from reports.digest import SEVERITY, Digest, Group, Repeat, digest, tally, worst
+from reports.digest import SEVERITY, Digest, Repeat, digest, tally, worst
+from reports.failures import blamed
 from reports.strip import TICKS, Strip, strip
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: One letter a status: colour never stands alone.
 LETTER = {s: s.value[0] for s in SEVERITY} | {Status.UNAVAILABLE: "A", Status.OOM: "M", Status.XFAIL: "x"}
 assert len(set(LETTER.values())) == len(SEVERITY)
-#: Failures shown whole, pictures aside; reasons a status; characters of a message there, in a case's row, of a name.
-FAILURES, REASONS, MESSAGE, SHORT, NAME = 150, 200, 4_000, 240, 300
+#: Reasons a status; characters of a message in a case's row, of a name.
+REASONS, SHORT, NAME = 200, 240, 300
 #: Records beyond which the checks of a case that say the same share a row.
 MANY = 20_000
 
@@ -46,7 +46,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a case's table: checks of a backend's device that say the same."""
+    """One line of a case's table: checks of a backend's device that say the same.
+
+    The backend is named in its first line alone, and so is the line that repeats what is bad.
+    """
 
     backend: str
     device: str
@@ -80,18 +83,6 @@ class Family:
     cases: tuple[CaseView, ...]
 
 
-@dataclass(frozen=True)
-class FailureView:
-    """A failure shown whole."""
-
-    group: Group
-    message: str
-    log: str
-    spec: str
-    repeat: str
-    picture: Picture | None
-
-
 def page(
     run: RunRow,
     records: Iterable[Record],
@@ -119,21 +110,15 @@ def page(
     """
     environment = _templates()
     made = digest(run, records, repeat)
-    pictures = pictures or {}
     backends = list(made.table)
     script = environment.get_template("page.js.j2").render()
-    shown = list(islice(_drawn_first(made.failures, pictures), FAILURES))
     return str(
         environment.get_template("page.html.j2").render(
             made=made,
             backends=backends,
             families=_families(made, cases, backends),
-            failures=[_failure(made, g, cases, pictures) for g in shown],
-            left=made.bad - sum(len(g.records) for g in shown),
-            reasons={
-                s: (sum(n for *_, n in r), [(b, _text(t, SHORT * 4), n) for b, t, n in r[:REASONS]], len(r) - REASONS)
-                for s, r in made.reasons.items()
-            },
+            blamed=blamed(made, cases, pictures or {}),
+            reasons={s: (found[:REASONS], len(found) - REASONS) for s, found in made.reasons.items()},
             strips=_strips(made),
             ticks=TICKS,
             legend=[(s, LETTER[s], n, MEANING[s]) for s, n in made.counts.items()],
@@ -162,35 +147,6 @@ def _templates() -> Any:
 
 def _text(value: object, limit: int = NAME) -> str:
     return writable(value, limit)
-
-
-def _drawn_first(groups: Sequence[Group], pictures: Mapping[Job, Picture]) -> list[Group]:
-    """The failures, the backends in turn where there are too many: none hides another's."""
-    if len(groups) <= FAILURES:
-        return list(groups)
-    place: Counter[str] = Counter()
-    turns = []
-    for g in groups:
-        drawn = any(r.job in pictures for r in g.records)
-        turns.append((not drawn, place[g.backend], g))
-        place[g.backend] += 1
-    chosen = {id(g) for *_, g in sorted(turns, key=lambda t: t[:2])[:FAILURES]}
-    return [g for g in groups if id(g) in chosen]
-
-
-def _failure(made: Digest, group: Group, cases: Mapping[str, Case], pictures: Mapping[Job, Picture]) -> FailureView:
-    r = next((r for r in group.records if r.job in pictures), group.first)
-    group = Group(group.backend, group.status, group.message, (r, *(o for o in group.records if o is not r)))
-    case = cases.get(r.job.case)
-    details = r.verdict.details
-    return FailureView(
-        group,
-        _text(group.message or MEANING[group.status], MESSAGE),
-        "\n".join(_text(details[n], MESSAGE) for n in ("traceback", "log") if details.get(n)),
-        str(case.spec) if case is not None and case.spec is not None else "",
-        _text(made.repeat(r.job) or "", MESSAGE),
-        pictures.get(r.job),
-    )
 
 
 def _families(made: Digest, cases: Mapping[str, Case], backends: Sequence[str]) -> list[Family]:
@@ -230,17 +186,19 @@ def _rows(made: Digest, by_backend: Mapping[str, Sequence[Record]], backends: Se
             v = r.verdict
             figures = () if many else (_figure(v.error_bound), _figure(v.error_units))
             alike[r.job.device, v.status, v.message, *figures].append(r)
-        for (device, status, message, *_), records in alike.items():
-            bad = status in BAD
+        bad = next((rs[0].job for (_, status, *_), rs in alike.items() if status in BAD), None)
+        repeat = _text(made.repeat(bad) or "", 2_000) if bad else ""
+        several = len(made.devices.get(backend, ())) > 1
+        for i, ((device, status, message, *_), records) in enumerate(alike.items()):
             yield Row(
-                _text(backend),
-                _text(device) if len(made.devices.get(backend, ())) > 1 else "",
+                "" if i else _text(backend),
+                _text(device) if several else "",
                 ", ".join(_text(r.job.check) for r in records),
                 status,
                 _figure(_largest(r.verdict.error_bound for r in records)),
                 _figure(_largest(r.verdict.error_units for r in records)),
                 _text(message, SHORT),
-                _text(made.repeat(records[0].job) or "", MESSAGE) if bad else "",
+                repeat if bad in [r.job for r in records] else "",
             )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from harness.backend import AlgorithmClass, Device
 from harness.data import Operands
 from harness.oracle import Reference, reference, tolerance
-from harness.oracle.bound import NoBound, unit
+from harness.oracle.bound import NoBound
 from harness.records import Verdict
 from harness.spec import ConvSpec
 from reports.raster import blocks, data_uri, png, ramp
@@ -68,8 +68,8 @@ class Picture:
     ----------
     space, channels : Heat
         The worst over all else of each place, and of each channel of each image.
-    measure : str
-        What the colours measure.
+    bounded : bool
+        Whether the colours measure errors in units of the bound, else errors as they are.
     low, high : float
         The errors of the first and the last step of the ramp.
     wrong, not_finite, size : int
@@ -80,7 +80,7 @@ class Picture:
 
     space: Heat
     channels: Heat | None
-    measure: str
+    bounded: bool
     low: float
     high: float
     wrong: int
@@ -117,7 +117,7 @@ def picture(
     got = out.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         err = np.abs(got - ref.hi if ref.lo is None else got - ref.hi - ref.lo)
-        size, measure, bounded = _measured(spec, algorithm, device, verdict, ops, ref, err)
+        size, bounded = _measured(spec, algorithm, device, verdict, ops, ref, err)
     odd = ~np.isfinite(size)
     wrong = odd | (size > 1.0 if bounded else err > 0.0)
     if not np.any(wrong):
@@ -130,7 +130,7 @@ def picture(
     return Picture(
         _space(spec, index, where),
         _channels(spec, index, where),
-        measure,
+        bounded,
         low,
         high,
         int(np.count_nonzero(wrong)),
@@ -147,8 +147,8 @@ def _measured(
     ops: Operands,
     ref: Reference,
     err: np.ndarray,
-) -> tuple[np.ndarray, str, bool]:
-    """The error in units of the bound by which the verdict was found, else in u A."""
+) -> tuple[np.ndarray, bool]:
+    """The error in units of the bound by which the verdict was found; as it is where equality was asked."""
     bound, where = verdict.error_bound, verdict.worst_index
     if bound is not None and isfinite(bound) and bound > 0 and where is not None and len(where) == err.ndim:
         for data in ("zero-mean", "positive"):
@@ -158,8 +158,8 @@ def _measured(
                 break
             ratio = np.where(err == 0, 0.0, err / tol)
             if all(i < n for i, n in zip(where, err.shape, strict=True)) and abs(ratio[where] / bound - 1) < 1e-6:
-                return ratio, "error / bound", True
-    return err / unit(spec, ref), "error / (u A)", False
+                return ratio, True
+    return err, False
 
 
 def _indices(size: np.ndarray, wrong: np.ndarray, odd: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -184,7 +184,7 @@ def _space(spec: ConvSpec, index: np.ndarray, where: tuple[int, ...] | None) -> 
     """Rows and columns: the last two spatial axes; of a 1-D output channels and positions."""
     one = spec.rank == 1
     axes = (1, 2) if one else (index.ndim - 2, index.ndim - 1)
-    names = ("channels", "positions") if one else ("rows", "columns")
+    names = ("channel", "position") if one else ("row", "column")
     return _heat(index, axes, names, where)
 
 
@@ -192,7 +192,7 @@ def _channels(spec: ConvSpec, index: np.ndarray, where: tuple[int, ...] | None) 
     """Rows: images; columns: channels. None where the other picture shows them, or there is one."""
     if index.shape[0] * index.shape[1] == 1 or (spec.rank == 1 and index.shape[0] == 1):
         return None
-    return _heat(index, (0, 1), ("images", "channels"), where)
+    return _heat(index, (0, 1), ("image", "channel"), where)
 
 
 def _heat(index: np.ndarray, axes: tuple[int, int], names: tuple[str, str], where: tuple[int, ...] | None) -> Heat:
@@ -201,12 +201,17 @@ def _heat(index: np.ndarray, axes: tuple[int, int], names: tuple[str, str], wher
     mark = None if where is None else (where[axes[0]] // step[0], where[axes[1]] // step[1])
     return Heat(
         data_uri(png(plane, PALETTE)),
-        *plane.shape,
-        f"{index.shape[axes[0]]} {names[0]}",
-        f"{index.shape[axes[1]]} {names[1]}",
+        plane.shape[0],
+        plane.shape[1],
+        _counted(index.shape[axes[0]], names[0]),
+        _counted(index.shape[axes[1]], names[1]),
         mark,
         f"{step[0]} x {step[1]}" if step != (1, 1) else "",
     )
+
+
+def _counted(n: int, name: str) -> str:
+    return f"{n} {name}{'s' * (n != 1)}"
 
 
 def _finite(ops: Operands) -> bool:

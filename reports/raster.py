@@ -13,7 +13,7 @@ Colour = tuple[int, int, int]
 
 
 def png(index: np.ndarray, palette: Sequence[Colour]) -> bytes:
-    """A PNG file (ISO/IEC 15948) with a palette.
+    r"""A PNG file (ISO/IEC 15948) with a palette.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def png(index: np.ndarray, palette: Sequence[Colour]) -> bytes:
     Examples
     --------
     >>> png(np.zeros((2, 3), np.uint8), [(255, 0, 0)])[:8]
-    b'\\x89PNG\\r\\n\\x1a\\n'
+    b'\x89PNG\r\n\x1a\n'
     """
     rows, columns = index.shape
     lines = np.zeros((rows, columns + 1), np.uint8)  # a line begins with its filter, 0: none

@@ -11,7 +11,7 @@ LOW, HIGH = -6, 3
 #: Bins a decade.
 BINS = 6
 #: (place in per cent of the width, label).
-TICKS = [(100.0 * (e - LOW) / (HIGH - LOW), "bound" if e == 0 else f"1e{e}") for e in range(LOW, HIGH + 1, 3)]
+TICKS = [(0.0, "≤ 1e-6"), (100 / 3, "1e-3"), (200 / 3, "bound"), (100.0, "≥ 1000")]
 
 
 @dataclass(frozen=True)

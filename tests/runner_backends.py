@@ -53,6 +53,13 @@ def compute_slowly(spec, x, w, b):
     return compute(spec, x, w, b)
 
 
+def compute_while_open(spec, x, w, b):
+    """Strided cases wait for as long as a file `closed` lies beside this one."""
+    while max(spec.stride) > 1 and Path(__file__).with_name("closed").exists():
+        time.sleep(0.01)
+    return compute(spec, x, w, b)
+
+
 def abort_on_the_third_call(spec, x, w, b):
     if next(_calls) % 3 == 0:
         os.abort()
@@ -111,6 +118,7 @@ also_right = from_function("also-right", compute, LIMITS)
 wrong = from_function("wrong", compute_wrong, LIMITS)
 loud = from_function("loud", compute_loudly, LIMITS)
 slow = from_function("slow", compute_slowly, LIMITS)
+gated = from_function("gated", compute_while_open, LIMITS)
 aborting = from_function("aborting", abort_on_the_third_call, LIMITS)
 crashing = from_function("crashing", read_address_zero, LIMITS)
 hanging = from_function("hanging", hang_in_native_code, LIMITS)

@@ -52,6 +52,13 @@ def test_sums_in_half_are_refused_with_the_reason():
     assert backend.info.limits.why_not(SPECS["max-2d-asymmetric-f16"]) is None
 
 
+def test_windows_that_lie_wholly_in_the_padding_give_the_bias():
+    """A stride of 10 over 5 elements behind 5 zeros: the one window ends 3 places before the data."""
+    spec = ConvSpec("conv", (5, 3), (2, 2), padding=((5, 0), (1, 9)), stride=(10, 5), bias=True)
+    x, w, b = integers(spec)
+    np.testing.assert_array_equal(run(backend, "cpu", spec, x, w, b), np.full(spec.out_shape, b[0]))
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_an_i32_sum_wraps(bias):
     taps = 2**31 // 128**2 + 1
@@ -112,6 +119,34 @@ def test_one_prepared_serves_new_weights_and_reports_its_phases():
             prepared.run(x, w, b, out)
             np.testing.assert_array_equal(out, define(spec, x, w, b))
             assert set(prepared.phases) == {"pack", "kernel", "copy"}
+
+
+def laid_out(a, layout):
+    """A copy of `a` in another memory layout."""
+    if layout == "F":
+        return np.asfortranarray(a)
+    if layout == "unaligned":
+        return (
+            np.concatenate([np.zeros(1, np.uint8), np.ascontiguousarray(a).view(np.uint8).reshape(-1)])[1:]
+            .view(a.dtype)
+            .reshape(a.shape)
+        )
+    step = 2 if layout == "strided" else -1
+    whole = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), a.dtype)[..., : None if step == 2 else a.shape[-1]]
+    whole[..., ::step] = a
+    return whole[..., ::step]
+
+
+@pytest.mark.parametrize("layout", ["F", "strided", "negative", "unaligned"])
+@pytest.mark.parametrize(
+    "name", ["2d-pointwise", "2d-groups", "2d-reflect", "3d-all", "t2d-groups", "avg-2d", "2d-groups-i8/i32/i32"]
+)
+def test_operands_may_lie_in_any_layout(name, layout):
+    assert layout in backend.info.layouts
+    spec = SPECS[name]
+    x, w, b = integers(spec)
+    others = [None if a is None else laid_out(a, layout) for a in (x, w, b)]
+    np.testing.assert_array_equal(run(backend, "cpu", spec, *others), rounded(spec, define(spec, x, w, b)))
 
 
 # --- the lecture's matrix -----------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Wrong backends: each differs from `right_numpy.Right` in one step, and says which check is meant for it.
 
 The docstring of a class is its fault in a sentence. `real` cites a bug of the same kind in a public tracker.
-`caught_by` is the first check, in the order of `harness.checks.CHECKS`, that fails it on some case of `smoke` (and
-of `also`, cases of the gate that smoke lacks); None marks a survivor, with what it waits for. `backends` holds them
-all: `wrong_backends.py:backends.flipped_kernel`.
+`caught_by` names a check that fails it on some case of `smoke` (and of `also`, cases of the gate that smoke lacks).
+`alone`: no check that runs before that one sees it, so it shows that the check is needed. `caught_by` None marks a
+survivor, with what it waits for. `backends` holds them all: `wrong_backends.py:backends.flipped_kernel`.
 """
 
 import re
@@ -28,6 +28,7 @@ class Wrong:
     caught_by: str | None
     real: str = ""
     also: tuple[str, ...] = ()
+    alone: bool = False
     waits_for: str = ""
 
     @property
@@ -44,10 +45,10 @@ def caught_by(check, real="", **more):
     """Register a subclass of `Right` as a wrong backend called after it."""
 
     def register(cls):
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
         entry = Wrong(name, cls.__doc__, check, real, **more)
         WRONG.append(entry)
-        setattr(backends, entry.attribute, Planned(name, cls, summary=cls.__doc__))
+        setattr(backends, entry.attribute, Planned(name, cls, summary=cls.__doc__, **getattr(cls, "declares", {})))
         return cls
 
     return register
@@ -56,7 +57,7 @@ def caught_by(check, real="", **more):
 # === contract ===================================================================================================
 
 
-@caught_by("contract", "Tencent/ncnn#315")
+@caught_by("contract", "Tencent/ncnn#315", alone=True)
 class LastColumnNotWritten(Right):
     """The last column of the output is never written."""
 
@@ -80,7 +81,7 @@ class AccumulatesIntoOut(Right):
         out[...] = y if spec.bias else y + out
 
 
-@caught_by("contract")
+@caught_by("contract", alone=True)
 class WritesPastOut(Right):
     """A vector store writes one element past the end of the output."""
 
@@ -89,7 +90,7 @@ class WritesPastOut(Right):
         past[:-1], past[-1] = y.reshape(-1), 0
 
 
-@caught_by("contract")
+@caught_by("contract", alone=True)
 class InputModifiedInPlace(Right):
     """The input is negated in place, used, and left so."""
 
@@ -112,7 +113,7 @@ class FlipsWeightsInPlace(Right):
 # === literal: wrong on the small worked cases ===================================================================
 
 
-@caught_by("literal", "opencv/opencv#5493")
+@caught_by("literal", "opencv/opencv#5493", alone=True)
 class FlippedKernel(Right):
     """The kernel is reversed, convolution taken for correlation."""
 
@@ -120,7 +121,7 @@ class FlippedKernel(Right):
         return super().weights(spec, np.flip(w, tuple(range(2, 2 + spec.rank))))
 
 
-@caught_by("literal")
+@caught_by("literal", alone=True)
 class FlipIgnored(Right):
     """`flip` is not read."""
 
@@ -238,7 +239,7 @@ class PadsInterleaved(Right):
         return super().positions(spec, axis) + (0 if spec.op == "conv_transpose" or spec.is_pool else shift)
 
 
-@caught_by("literal")
+@caught_by("literal", alone=True)
 class MaxStartsFromZero(Right):
     """The running maximum starts from 0."""
 
@@ -537,7 +538,7 @@ class FirstSampleForAll(Right):
         return super().finish(spec, np.repeat(y[:1], spec.batch, 0), b)
 
 
-@caught_by("integers")
+@caught_by("integers", alone=True)
 class SumWrapsToInt16(Right):
     """Products of int8 are added in 16 bits, wrapping."""
 
@@ -589,14 +590,14 @@ class Rounds(Right):
         return significant(a, self.bits) if spec.in_dtype == "f32" and spec.op != "max_pool" else a
 
 
-@caught_by("integers", "pytorch/pytorch#35655")
+@caught_by("integers", "pytorch/pytorch#35655", alone=True)
 class Tf32(Rounds):
     """float32 operands are rounded to TF32, 11 significant bits."""
 
     bits = 11
 
 
-@caught_by("integers")
+@caught_by("integers", alone=True)
 class Bfloat16Operands(Rounds):
     """float32 operands are rounded to bfloat16, 8 significant bits."""
 
@@ -627,7 +628,7 @@ class WrongFromTheThirdCall(Right):
         return y
 
 
-@caught_by("impulses")
+@caught_by("impulses", alone=True)
 class SkipsZeroChannels(Right):
     """Input channels that are all zero are skipped, and those left are multiplied by the first weights."""
 
@@ -640,7 +641,7 @@ class SkipsZeroChannels(Right):
         return super().conv(spec, packed, w)
 
 
-@caught_by("impulses")
+@caught_by("impulses", alone=True)
 class SparseRunOverflows(Right):
     """Zero weights are stored as runs, whose length wraps at 16: what follows a longer run comes too early."""
 
@@ -655,7 +656,7 @@ class SparseRunOverflows(Right):
         return super().weights(spec, packed)
 
 
-@caught_by("impulses")
+@caught_by("impulses", alone=True)
 class SeparablePathIgnoresDilation(Right):
     """Kernels of rank one go through a separable fast path, which has no dilation."""
 
@@ -672,10 +673,104 @@ class SeparablePathIgnoresDilation(Right):
         return at[:, :1] + np.arange(spec.kernel_size[axis]) if dense else at
 
 
+# === operator: needs a lone impulse, at every place ==============================================================
+
+
+@caught_by("operator", alone=True)
+class LoneImpulseAtTheBorder(Right):
+    """A long signal with one nonzero is answered by pasting the kernel, which a slice that starts below 0 loses."""
+
+    def conv(self, spec, x, w):
+        y = super().conv(spec, x, w)
+        long = spec.rank == 1 and x.size >= 2 * spec.axes[0].extent and spec.padding_mode == "zeros"
+        return np.zeros_like(y) if long and np.count_nonzero(x) == 1 and x[0, 0, 0] else y
+
+
+# === nan_taint, read_guards: need what must not be read to be poisonous ==========================================
+
+
+@caught_by("nan_taint", alone=True)
+class ReadsOneTapMore(Right):
+    """Rows of taps are read up to a whole vector, the surplus multiplied by 0."""
+
+    def views(self, spec, x, fill=0):
+        for tap, view in super().views(spec, x, fill):
+            yield tap, view
+        if not spec.is_pool:
+            yield tap, 0 * np.roll(view, 1, -1)
+
+
+@caught_by("nan_taint", "pytorch/pytorch#157237", alone=True)
+class MaxSwallowsNan(Right):
+    """max_pool is `acc > v ? acc : v`, which drops a NaN, and promises to propagate it."""
+
+    declares: ClassVar = {"nan_max_pool": "propagate"}
+
+    def max_pool(self, spec, x, _):
+        return np.fmax.reduce(np.stack([view for _, view in self.views(spec, x, self.lowest(spec))]))
+
+
+@caught_by("read_guards", "opencv/opencv#23151", alone=True)
+class MaxReadsPastTheInput(Right):
+    """The last window takes in the element past the input; a NaN there would be dropped."""
+
+    def __call__(self, spec, x, w, b):
+        y = super().__call__(spec, x, w, b)
+        if spec.op == "max_pool" and spec.in_type.is_float and x.size:
+            past = np.lib.stride_tricks.as_strided(x, (x.size + 1,), (x.itemsize,))[-1]
+            y.reshape(-1)[-1] = np.fmax(y.reshape(-1)[-1], past)
+        return y
+
+
+# === metamorphic: needs related calls, no oracle =================================================================
+
+
+@caught_by("repeat", alone=True)
+class RepeatsFromAnF16Cache(Right):
+    """A call with the operands of the one before gives the kept result, which is kept in float16."""
+
+    last = None
+
+    def __call__(self, spec, x, w, b):
+        key = tuple(None if a is None else a.tobytes() for a in (x, w, b))
+        y = super().__call__(spec, x, w, b)
+        again, self.last = key == self.last, key
+        return y.astype(np.float16).astype(y.dtype) if again and spec.out_dtype in ("f32", "f64") else y
+
+
+@caught_by("zero_input", alone=True)
+class ZeroInputGivesZero(Right):
+    """An input of zeros is answered at once by zeros, the bias forgotten."""
+
+    def __call__(self, spec, x, w, b):
+        return super().__call__(spec, x, w, b if b is None or x.any() else np.zeros_like(b))
+
+
+@caught_by("negation", alone=True)
+class RoundsDownward(Right):
+    """float32 sums are rounded downward after every product, within a kernel that restores the mode."""
+
+    def add(self, spec, y, term):
+        if y.dtype != np.float32:
+            return super().add(spec, y, term)
+        wide = y.astype(np.float64) + term
+        near = wide.astype(np.float32)
+        return np.where(near > wide, np.nextafter(near, np.float32(-np.inf)), near)
+
+
+@caught_by("scaling", alone=True)
+class SmallNumbersAreNoise(Right):
+    """Inputs below 1e-8 count as zeros, to be skipped."""
+
+    def load(self, spec, a):
+        a = super().load(spec, a)
+        return np.where(np.abs(a) < 1e-8, 0, a).astype(a.dtype) if spec.in_type.is_float else a
+
+
 # === zero_mean: needs every bit of the significand ===============================================================
 
 
-@caught_by("zero_mean")
+@caught_by("zero_mean", alone=True)
 class TwoBfloat16Terms(Right):
     """float32 operands are split into two bfloat16 terms, 16 significant bits, where three hold them all."""
 
@@ -697,20 +792,134 @@ class WeightsThroughText(Right):
         return super().weights(spec, w)
 
 
+# === other real data =============================================================================================
+
+
+@caught_by("positive", alone=True)
+class AvgTruncates(Right):
+    """avg_pool sums long windows in 22 bits, towards zero: errors of random sign cancel, those of one sign do not."""
+
+    def avg_pool(self, spec, x, _):
+        if spec.acc_dtype != "f32" or prod(spec.kernel_size) <= 16:
+            return super().avg_pool(spec, x, _)
+        total = 0.0
+        for _, view in self.views(spec, x):
+            m, e = np.frexp(total + view.astype(np.float64))
+            total = np.ldexp(np.trunc(m * 2.0**22), e - 22)
+        return total.astype(np.float32) / self.divisor(spec).astype(np.float32)
+
+
+@caught_by("graded", "pytorch/pytorch#35655", alone=True)
+class WinogradDeclaredDirect(Right):
+    """Rows of three taps over several channels go through Winograd's F(2,3), in a backend that declares a direct sum."""
+
+    declares: ClassVar = {"taint": "image"}
+
+    def contract(self, spec, x, w):
+        last = spec.rank - 1
+        a = spec.axes[last]
+        fits = spec.op == "conv" and (a.m, a.s, a.d) == (3, 1, 1) and a.lo >= 0 and spec.channel_taps > 1
+        if not fits or spec.acc_dtype != "f32":
+            return super().contract(spec, x, w)
+        d0, d1, d2, d3 = self.tile_inputs(spec, x)
+        g0, g1, g2 = w[..., 0], w[..., 1], w[..., 2]
+        half = np.float32(0.5)
+        m = [
+            self.rows(spec, d0 - d2, g0),
+            self.rows(spec, d1 + d2, (g0 + g1 + g2) * half),
+            self.rows(spec, d2 - d1, (g0 - g1 + g2) * half),
+            self.rows(spec, d1 - d3, g2),
+        ]
+        y = np.stack([m[0] + m[1] + m[2], m[1] - m[2] - m[3]], -1)
+        return y.reshape(*y.shape[:-2], 2 * y.shape[-2])[..., : spec.out_size[last]]
+
+    def tile_inputs(self, spec, x):
+        """What taps 0 to 3 of each pair of outputs read, (batch, channels, padded outer axes..., pairs)."""
+        a = spec.axes[-1]
+        pairs = -(-spec.out_size[-1] // 2)
+        at = 2 * np.arange(pairs)[:, None] - a.lo + np.arange(4)
+        source = np.where((at >= 0) & (at < a.n), at, self.beyond(spec, spec.rank - 1, np.minimum(at, a.n + a.hi - 1), a.n))
+        x = np.pad(x, [(0, 0), (0, 0), *[(0, 1)] * spec.rank])
+        return [x[..., source[:, k]] for k in range(4)]
+
+    def rows(self, spec, d, g):
+        """The sum over the outer taps and the channels: (batch, out channels, outer outputs..., pairs)."""
+        tables = [self.sources(spec, axis) for axis in range(spec.rank - 1)]
+        y = 0
+        for tap in np.ndindex(*spec.kernel_size[:-1]):
+            index = np.ix_(*(t[:, k] for t, k in zip(tables, tap, strict=True)), np.arange(d.shape[-1]))
+            view = d[(..., *index)]
+            view = view.reshape(spec.batch, spec.groups, spec.channel_taps, *view.shape[2:])
+            y = y + self.product(spec, view, g[(..., *tap)])
+        return y.reshape(spec.batch, spec.out_channels, *y.shape[3:])
+
+
+@caught_by("wide_range", alone=True)
+class FixedPoint(Right):
+    """float32 operands are aligned to the largest of them and kept in 40 bits."""
+
+    def load(self, spec, a):
+        a = super().load(spec, a)
+        largest = float(np.max(np.abs(a), initial=0))
+        if spec.in_dtype != "f32" or not 0 < largest < np.inf:
+            return a
+        quantum = 2.0 ** max(-149, np.frexp(largest)[1] - 40)
+        return (np.rint(a.astype(np.float64) / quantum) * quantum).astype(a.dtype)
+
+
+@caught_by("denormal", alone=True)
+class FlushesSubnormals(Right):
+    """Operands below the smallest normal number are 0, and the device says that it is gradual."""
+
+    def load(self, spec, a):
+        a = super().load(spec, a)
+        return np.where(np.abs(a) < spec.in_type.tiny, 0, a).astype(a.dtype) if spec.in_type.is_float else a
+
+
+@caught_by("near_overflow", alone=True)
+class ScalesToKeepSubnormals(Right):
+    """Weights are scaled up by 2^12 and the sum is scaled back, so that nothing underflows."""
+
+    def weights(self, spec, w):
+        return super().weights(spec, w * w.dtype.type(2**12) if spec.acc_dtype == "f32" else w)
+
+    def finish(self, spec, y, b):
+        scaled = spec.acc_dtype == "f32" and not spec.is_pool
+        return super().finish(spec, y * np.float32(2.0**-12) if scaled else y, b)
+
+
+@caught_by("identity", alone=True)
+class MultiplicationByOneIsACopy(Right):
+    """A tap of 1 adds x without multiplying, from a copy that has 20 significant bits."""
+
+    def product(self, spec, view, w):
+        copy = significant(view, 20) if spec.in_dtype == "f32" and (w == 1).any() else view
+        return super().product(spec, view, np.where(w == 1, 0, w)) + super().product(spec, copy, np.where(w == 1, w, 0))
+
+
+@caught_by("infinity", "tensorflow/tensorflow#2501", alone=True)
+class ClipsToFinite(Right):
+    """float32 results are clipped to the largest finite number."""
+
+    def finish(self, spec, y, b):
+        y = super().finish(spec, y, b)
+        return np.clip(y, -np.finfo(y.dtype).max, np.finfo(y.dtype).max) if spec.dtypes == ("f32",) * 3 else y
+
+
 # === equivariance: needs two related calls =======================================================================
 
 
-@caught_by("equivariance", "arrayfire/arrayfire#3711")
+@caught_by("equivariance", "arrayfire/arrayfire#3711", alone=True)
 class ResultsKeptByChecksum(Right):
-    """Results are kept by the weights and the sum of the input's bytes, which no permutation changes."""
+    """Results are kept by the weights and the sum of the input, if it has no zeros: no permutation changes the key."""
 
     def __init__(self):
         self.kept = {}
 
     def __call__(self, spec, x, w, b):
-        total = int(x.view(np.uint8).sum(dtype=np.uint64))
-        key = (total, *(None if a is None else a.tobytes() for a in (w, b)))
-        return self.kept.setdefault(key, super().__call__(spec, x, w, b))
+        key = (float(x.sum(dtype=np.float64)), *(None if a is None else a.tobytes() for a in (w, b)))
+        y = super().__call__(spec, x, w, b)
+        return self.kept.setdefault(key, y) if x.all() else y
 
 
 @caught_by("equivariance")
@@ -725,35 +934,21 @@ class WrongFromTheEighthCall(Right):
         return np.ascontiguousarray(np.roll(y, 1, -1)) if self.calls > 7 else y
 
 
-# === survivors ===================================================================================================
+# === layouts: needs operands that do not lie in order ============================================================
 
 
-@caught_by(None, "pytorch/pytorch#157237", waits_for="the NaN taint check")
-class MaxSwallowsNan(Right):
-    """max_pool is `acc > v ? acc : v`, which drops a NaN."""
+@caught_by("layouts", "cupy/cupy#10303", alone=True)
+class StridesIgnored(Right):
+    """Operands are taken as contiguous from their first element on, in a backend that declares every layout."""
 
-    def max_pool(self, spec, x, _):
-        return np.fmax.reduce(np.stack([view for _, view in self.views(spec, x, self.lowest(spec))]))
-
-
-@caught_by(None, "tensorflow/tensorflow#2501", waits_for="data near overflow and with Inf")
-class ClipsToFinite(Right):
-    """Results are clipped to the largest finite number."""
-
-    def finish(self, spec, y, b):
-        y = super().finish(spec, y, b)
-        return (
-            y if not spec.out_type.is_float else np.clip(y, y.dtype.type(-spec.out_type.max), y.dtype.type(spec.out_type.max))
-        )
-
-
-@caught_by(None, waits_for="denormal data")
-class FlushesSubnormals(Right):
-    """Operands below the smallest normal number are 0, and the device says that it is gradual."""
+    declares: ClassVar = {"layouts": ("C", "F", "unaligned")}
 
     def load(self, spec, a):
-        a = super().load(spec, a)
-        return np.where(np.abs(a) < spec.in_type.tiny, 0, a).astype(a.dtype) if spec.in_type.is_float else a
+        strides = np.empty(a.shape, a.dtype).strides
+        return super().load(spec, np.lib.stride_tricks.as_strided(a, a.shape, strides))
+
+
+# === survivors ===================================================================================================
 
 
 @caught_by(None, "microsoft/onnxruntime#28976", waits_for="an axis beyond 2048")
@@ -764,7 +959,7 @@ class IndicesInF16(Right):
         return super().positions(spec, axis).astype(np.float16).astype(int)
 
 
-@caught_by(None, waits_for="the saturation recipe (x, w in {-128, 127})")
+@caught_by(None, waits_for="the saturation recipe: x, w in {-128, 127}")
 class PairsSaturate(Right):
     """Sums of two int8 products saturate at 16 bits, as pmaddubsw does."""
 
@@ -775,45 +970,3 @@ class PairsSaturate(Right):
         for c in range(0, view.shape[2], 2):
             y = y + np.clip(super().product(spec, view[:, :, c : c + 2], w[:, :, c : c + 2]), -(2**15), 2**15 - 1)
         return y
-
-
-@caught_by(None, waits_for="the NaN taint check")
-class ReadsOneTapMore(Right):
-    """Rows of taps are read up to a whole vector, the surplus multiplied by 0."""
-
-    def views(self, spec, x, fill=0):
-        view = None
-        for tap, view in super().views(spec, x, fill):
-            yield tap, view
-        if not spec.is_pool:
-            yield tap, 0 * np.roll(view, 1, -1)
-
-
-@caught_by(None, waits_for="the repeat check")
-class RepeatsFromAnF16Cache(Right):
-    """A call with the operands of the one before gives the kept result, which is kept in float16."""
-
-    last = None
-
-    def __call__(self, spec, x, w, b):
-        key = tuple(None if a is None else a.tobytes() for a in (x, w, b))
-        y = super().__call__(spec, x, w, b)
-        again, self.last = key == self.last, key
-        return y.astype(np.float16).astype(y.dtype) if again and spec.out_dtype in ("f32", "f64") else y
-
-
-@caught_by(None, waits_for="the zero input check")
-class ZeroInputGivesZero(Right):
-    """An input of zeros is answered at once by zeros, the bias forgotten."""
-
-    def finish(self, spec, y, b):
-        return super().finish(spec, y, b if y.any() else None)
-
-
-@caught_by(None, waits_for="the scaling check")
-class SmallNumbersAreNoise(Right):
-    """Inputs below 1e-8 count as zeros, to be skipped."""
-
-    def load(self, spec, a):
-        a = super().load(spec, a)
-        return np.where(np.abs(a) < 1e-8, 0, a).astype(a.dtype) if spec.in_type.is_float else a

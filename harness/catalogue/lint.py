@@ -16,6 +16,7 @@ from harness.catalogue.catalogue import Catalogue
 from harness.catalogue.literals import evaluate, pick
 from harness.catalogue.matrices import defined
 from harness.catalogue.models import ID
+from harness.catalogue.separable import findings
 from harness.spec import ConvSpec, SpecError
 
 #: FLOPs that a case of a suite may cost (DESIGN, section 3; smoke is a tenth).
@@ -189,6 +190,11 @@ def _written_matrix(case: Case) -> Iterator[str]:
                 return
 
 
+def _separable(case: Case) -> Iterator[str]:
+    """A case that is tagged separable is so: its passes, one after the other, give its y."""
+    yield from findings(case)
+
+
 def _flat(tensor: object) -> Iterator[object]:
     if isinstance(tensor, tuple):
         for inner in tensor:
@@ -244,5 +250,6 @@ _RULES: tuple[Callable[[Case], Iterator[str]], ...] = (
     _weak,
     _precision,
     _worked_numbers,
+    _separable,
     _written_matrix,
 )

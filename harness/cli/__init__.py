@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("harness.cli.verify", "Run cases through backends and judge every output."),
     "repro": ("harness.cli.repro", "Repeat one job and show what it computed."),
     "report": ("harness.cli.report_run", "Write a stored run as JUnit XML, Markdown or a page."),
+    "show": ("harness.cli.show", "Draw a case as a matrix or a picture."),
     "list": ("harness.cli.list", "List backends, devices, cases, suites or checks."),
     "runs": ("harness.cli.runs", "List, export and prune the stored runs."),
     "doctor": ("harness.cli.doctor", "Report what this machine can run, and what to do about the rest."),

@@ -12,10 +12,14 @@ import sys
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.text import clean as clean  # for the commands, which print through this module
+from harness.text import clean
+
+#: `clean` is for the commands, which print through this module.
+__all__ = ["clean", "is_plain", "make_console", "plain_table", "print_table"]
 
 if TYPE_CHECKING:
     from rich.console import Console
+
 
 def is_plain(stream: Any = None) -> bool:
     """Whether `stream` (default standard output) gets plain lines: CI is set, or it is no terminal."""

@@ -43,7 +43,8 @@ class Listing:
 @click.argument("patterns", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print an array of objects.")
 @click.option("--explain", metavar="NAME", help="With checks: print the whole theorem of one.")
-def command(kind: str, patterns: tuple[str, ...], as_json: bool, explain: str | None) -> None:
+@click.option("--coverage", is_flag=True, help="With cases: the pairs of options that they reach (of `full`, if no PATTERNS).")
+def command(kind: str, patterns: tuple[str, ...], as_json: bool, explain: str | None, coverage: bool) -> None:
     """List backends, devices, cases, suites or checks.
 
     PATTERNS choose among them: suites, ids and globs for cases and suites; names, FILE.py:NAME or
@@ -55,11 +56,28 @@ def command(kind: str, patterns: tuple[str, ...], as_json: bool, explain: str | 
             raise UsageProblem(f"--explain belongs to checks, not to {kind}: convproof list checks --explain {explain}")
         make_console().print(explanation(explain))
         return
+    if coverage:
+        if kind != "cases":
+            raise UsageProblem(f"--coverage belongs to cases, not to {kind}: convproof list cases --coverage")
+        _coverage(settings, patterns, as_json)
+        return
     listing = _LISTINGS[kind](settings, patterns)
     if as_json:
         click.echo(json.dumps(listing.data, indent=2))
     else:
         print_table(make_console(), listing.columns, listing.rows, right=listing.right)
+
+
+def _coverage(settings: Settings, patterns: Sequence[str], as_json: bool) -> None:
+    """Print how much of the parameter lattice the cases reach."""
+    from harness.cli.lattice import show, summary
+    from harness.cli.selection import project_catalogue
+
+    data = summary(project_catalogue(settings), patterns)
+    if as_json:
+        click.echo(json.dumps(data, indent=2))
+    else:
+        show(data)
 
 
 def list_cases(settings: Settings, patterns: Sequence[str]) -> Listing:

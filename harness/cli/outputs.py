@@ -12,6 +12,7 @@ import shlex
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -94,9 +95,7 @@ class Outputs:
             if record.job.case not in held and len(held) < PICTURES:
                 held[record.job.case] = record, ops, out
 
-    def write(
-        self, run: RunRow, records: Sequence[Record], cases: Iterable[Case], reports: Sequence[ProbeReport] = ()
-    ) -> None:
+    def write(self, run: RunRow, records: Sequence[Record], cases: Iterable[Case], reports: Sequence[ProbeReport] = ()) -> None:
         """Write what was asked for.
 
         Parameters
@@ -165,8 +164,6 @@ def repeater(run: RunRow) -> Callable[[Job], str | None]:
 
 
 def _need_jinja() -> None:
-    from importlib.util import find_spec
-
     if find_spec("jinja2") is None:
         raise UsageProblem("--html needs jinja2: pip install 'convproof[reports]'")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +59,13 @@ def _exported(file: str) -> tuple[RunRow, list[Record]]:
         loaded = load(file)
     except ImportError as error:
         raise UsageProblem(str(error)) from error
-    rows: list[Mapping[Any, Any]] = loaded.verdicts.to_dict("records")
     # A data frame's missing value is NaN; a verdict's NaN is named in `nan_fields`.
-    missing = (*FIGURES, "worst_index")
-    records = [to_record({k: None if k in missing and v != v else v for k, v in row.items()}) for row in rows]
+    frame = loaded.verdicts.astype(dict.fromkeys((*FIGURES, "worst_index"), object))
+    records = [to_record(row) for row in frame.where(frame.notna(), None).to_dict("records")]
     held = dict(loaded.info)
-    known = {k: held[k] for k in ("command", "version", "selection", "jobs_planned", "environment", "started", "host") if k in held}
+    known = {
+        k: held[k] for k in ("command", "version", "selection", "jobs_planned", "environment", "started", "host") if k in held
+    }
     known |= {k: tuple(known[k]) for k in ("command", "selection") if k in known}
     counts = to_counts((Status(s).value, n) for s, n in held.get("counts", {}).items())
     info = RunInfo(seed=int(held.get("seed", 0)), **known)

@@ -55,21 +55,21 @@ def from_options(settings: Settings, options: Mapping[str, Any]) -> Request:
     """What the command line asks for, completed by the settings."""
     seed = options["seed"] if options["seed"] is not None else settings.seed
     return Request(
-        selection=tuple(_lasting(s, (".yaml", ".yml")) for s in options["selection"] or settings.suite),
-        backends=tuple(_lasting(b, (".py",)) for b in options["backends"] or settings.backends),
-        require=tuple(_lasting(b, (".py",)) for b in options["require"] or settings.require),
+        selection=tuple(_lasting(s) for s in options["selection"] or settings.suite),
+        backends=tuple(_lasting(b) for b in options["backends"] or settings.backends),
+        require=tuple(_lasting(b) for b in options["require"] or settings.require),
         checks=options["checks"],
         device=options["device"],
         seed=secrets.randbits(32) if seed is None else seed,
     )
 
 
-def _lasting(text: str, suffixes: tuple[str, ...]) -> str:
-    """`FILE` or `FILE:NAME` with its file's whole path; anything else as it is."""
-    if text.endswith(suffixes):
+def _lasting(text: str) -> str:
+    """`FILE.yaml`, `FILE.yaml:ID` or `FILE.py:NAME` with the file's whole path; anything else as it is."""
+    if text.endswith((".yaml", ".yml")):
         return str(Path(text).absolute())
-    file, sep, name = text.rpartition(":")
-    return f"{Path(file).expanduser().absolute()}:{name}" if sep and file.endswith(suffixes) else text
+    file, _, name = text.rpartition(":")
+    return f"{Path(file).expanduser().absolute()}:{name}" if name and file.endswith((".yaml", ".yml", ".py")) else text
 
 
 def resumed(store: Store, options: Mapping[str, Any]) -> tuple[str, Request]:

@@ -133,7 +133,6 @@ class Runner:
                 self._stop = "the harness failed"
                 raise item
             else:
-                self._note(item)
                 yield item
         rest = self._rest()
         if rest:
@@ -199,6 +198,7 @@ class Runner:
                     if self._cut:
                         self._lanes[batch.backend].appendleft((place, batch))
                     else:
+                        self._note(records)
                         done.put(records)
                     self._return(batch, link, records)
                 elif self._stop or not self._pending():

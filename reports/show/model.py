@@ -19,7 +19,7 @@ class Subject:
 
     Attributes
     ----------
-    name, why, source : str
+    name, why : str
         Of the case.
     spec : ConvSpec
         As it was computed: for a matrix one image without bias.
@@ -31,7 +31,6 @@ class Subject:
 
     name: str
     why: str
-    source: str
     spec: ConvSpec
     operands: Operands
     about: str = ""
@@ -123,7 +122,7 @@ class Page:
 
 
 def number(v: float) -> str:
-    """A value in a cell: exact for the integers and dyadic fractions that cases hold, short for others.
+    """A value in a cell: whole where it is, else in four digits.
 
     Examples
     --------
