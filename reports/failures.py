@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reports.picture import Picture
 
 #: Failures of a backend shown at once, and folded below them.
-OPEN, FOLDED = 4, 40
+OPEN, FOLDED = 5, 40
 #: Characters of a message or of a log; messages of one failure.
 MESSAGE, LINES = 4_000, 8
 

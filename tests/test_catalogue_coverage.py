@@ -36,11 +36,9 @@ def test_the_generated_family_alone_has_every_possible_pair_in_tiny_cases():
     assert max(s.flops for s in family) < 1e6
 
 
-def test_gate_has_95_of_100_pairs_and_all_with_the_op():
-    found = coverage(specs("gate"))
-    assert found.share >= 0.95
-    missing = [p for p in found.missing if p[0][0] == "op"]
-    assert len(missing) <= 1, missing
+def test_gate_has_every_possible_pair_too():
+    """The generated cases cost a megaflop together, so that the gate has them all."""
+    assert coverage(specs("gate")).share == 1.0
 
 
 def test_the_generated_file_is_current():
@@ -49,11 +47,11 @@ def test_the_generated_file_is_current():
 
 
 def test_a_generated_id_says_what_it_is_and_changes_with_its_content():
-    one = entry(ConvSpec("conv", (5,), (3,)), 1, "gate").splitlines()[0]
-    other = entry(ConvSpec("conv", (6,), (3,)), 1, "gate").splitlines()[0]
+    one = entry(ConvSpec("conv", (5,), (3,)), 1).splitlines()[0]
+    other = entry(ConvSpec("conv", (6,), (3,)), 1).splitlines()[0]
     assert one.startswith("  - id: pairwise-conv1d-f32-")
     assert one != other
-    assert one == entry(ConvSpec("conv", (5,), (3,)), 7, "full").splitlines()[0]
+    assert one == entry(ConvSpec("conv", (5,), (3,)), 7).splitlines()[0]
 
 
 # --- levels -----------------------------------------------------------------------------------------
@@ -146,11 +144,10 @@ def test_every_impossible_pair_has_a_reason_of_its_own():
     assert not any(why.startswith("no choice of") for why in reasons)
 
 
-def test_every_conflict_is_needed():
-    """Without it, its levels would be possible together."""
+def test_levels_that_conflict_are_infeasible_and_the_others_are_not():
     for conflict in CONFLICTS:
-        levels = {f: min(v) for f, v in conflict.levels.items()}
-        assert not feasible(levels.items()), conflict.reason
+        assert not feasible((f, min(v)) for f, v in conflict.levels.items()), conflict.reason
+    assert feasible(())
 
 
 def test_a_constructed_specification_has_the_levels_asked_for():

@@ -8,10 +8,27 @@ from harness.checks.base import Check, Problem, RunEnded
 from harness.checks.contract import CONTRACT
 from harness.checks.equivariance import EQUIVARIANCE
 from harness.checks.exact import IMPULSES, INTEGERS, LITERAL
+from harness.checks.layouts import LAYOUT
+from harness.checks.metamorphic import NEGATION, REPEAT, SCALING, ZERO_INPUT
 from harness.checks.operator import OPERATOR
-from harness.checks.real import ZERO_MEAN
+from harness.checks.real import (
+    DENORMAL,
+    GRADED,
+    IDENTITY,
+    INFINITY,
+    NEAR_OVERFLOW,
+    POSITIVE,
+    WIDE_RANGE,
+    ZERO_MEAN,
+)
+from harness.checks.taint import NAN_TAINT, READ_GUARDS
 from harness.checks.weak import weaken
 
-CHECKS: tuple[Check, ...] = (CONTRACT, LITERAL, INTEGERS, IMPULSES, OPERATOR, ZERO_MEAN, EQUIVARIANCE)
+CHECKS: tuple[Check, ...] = (
+    CONTRACT, LITERAL, INTEGERS, IMPULSES, OPERATOR, NAN_TAINT, READ_GUARDS,
+    IDENTITY, REPEAT, ZERO_INPUT, NEGATION, SCALING,
+    ZERO_MEAN, POSITIVE, GRADED, WIDE_RANGE, DENORMAL, NEAR_OVERFLOW, INFINITY,
+    EQUIVARIANCE, LAYOUT,
+)  # fmt: skip
 
 __all__ = ["CHECKS", "Check", "Problem", "RunEnded", "weaken"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from harness.catalogue import Case
 from harness.data import Operands
 from harness.oracle import Reference, tolerance
 from harness.oracle.cache import OracleCache
+from harness.oracle.toom import exact_factor
 from harness.records import Verdict
 from harness.spec import ConvSpec
 
@@ -65,20 +67,32 @@ class Problem:
     oracle: OracleCache
     _outputs: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
 
-    def data(self, recipe: str, *more: object) -> tuple[Operands, Reference]:
+    def data(self, recipe: object, *more: object) -> tuple[Operands, Reference]:
         """Operands of a recipe and their reference."""
-        return self.oracle.get(recipe, self.spec, self.case.id, *more)
+        return self.oracle.get(str(recipe), self.spec, self.case.id, *more)
 
     def tolerance(self, data: str, ops: Operands, ref: Reference) -> np.ndarray:
         """The bound that holds for the declared class; see `harness.oracle.tolerance`."""
         return tolerance(self.spec, self.info.algorithm_for(self.spec), self.device, data, ops, ref)
 
+    @cached_property
+    def exact(self) -> tuple[object, ...]:
+        """The recipe of integers on which the class is exact: smaller ones for a dyadic Winograd."""
+        algorithm = self.info.algorithm_for(self.spec)
+        factor = exact_factor(algorithm, self.spec.rank) if algorithm.kind == "winograd" else None
+        return ("integers",) if factor is None else ("integers", factor)
+
     @property
     def is_exact(self) -> bool:
-        """Whether exact data must come out equal: sums of exact products in any order."""
+        """Whether `exact` data must come out equal: sums of exact products in any order, or dyadic transforms."""
+        return self.is_direct or len(self.exact) > 1
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the class only multiplies by the weights and adds, so that zero terms stay exact zeros."""
         return self.info.algorithm_for(self.spec).kind == "direct"
 
-    def output(self, run: Run, recipe: str, *more: object) -> np.ndarray:
+    def output(self, run: Run, recipe: object, *more: object) -> np.ndarray:
         """The backend's output on a recipe's data; run once, then kept for the checks that follow."""
         key = (recipe, *more)
         if key not in self._outputs:

@@ -43,9 +43,9 @@ def judge(problem: Problem, run: Run) -> Verdict:
     integer may) is told apart by a second run with another poison. Holds for every right backend and
     every specification, the empty output included.
     """
-    out = problem.output(run, "integers")
+    out = problem.output(run, *problem.exact)
     if not problem.spec.out_type.is_float and bool(np.any(maybe := unwritten(out, problem.spec.out_dtype, 0))):
-        again = run(problem.data("integers")[0], poison=1)
+        again = run(problem.data(*problem.exact)[0], poison=1)
         missing = maybe & unwritten(again, problem.spec.out_dtype, 1)
         if bool(np.any(missing)):
             return unwritten_verdict(missing)

@@ -27,11 +27,12 @@ def judge_integers(problem: Problem, run: Run) -> Verdict:
 
     Every product and partial sum is an integer that the accumulator holds, so a direct sum, a GEMM or a
     Toeplitz product equals the exact result rounded once to the output's type. Averages are equal where
-    the divisor is a power of two. Classes that round in between (FFT) meet their bound, and round to the
-    exact integer where that bound is below 1/4.
+    the divisor is a power of two. Winograd with dyadic matrices (F(2, 3)) is exact on integers that are smaller by what
+    its transforms amplify. Classes that round in between (FFT, F(4, 3)) meet their bound, and round to the exact integer
+    where that bound is below 1/4.
     """
-    ops, ref = problem.data("integers")
-    return judge_exact(problem, problem.output(run, "integers"), ops, ref)
+    ops, ref = problem.data(*problem.exact)
+    return judge_exact(problem, problem.output(run, *problem.exact), ops, ref, shrunk=True)
 
 
 def judge_impulses(problem: Problem, run: Run) -> Verdict:
@@ -70,7 +71,7 @@ def judge_literal(problem: Problem, run: Run) -> Verdict:
     if photo is not None:
         ops = photo_arrays(problem.spec, photo)
         ref = reference(problem.spec, ops)
-        tol = problem.tolerance("positive", ops, ref) if needs_bound(problem) else None
+        tol = problem.tolerance("positive", ops, ref) if needs_bound(problem, shrunk=False) else None
         verdict = compare(problem.spec, run(ops), ops, ref, tol)
         return replace(verdict, details={**verdict.details, "decoys": list(passing(problem.spec, ops, ref, tol))})
     assert literal is not None
@@ -83,12 +84,15 @@ def judge_literal(problem: Problem, run: Run) -> Verdict:
     return judge_exact(problem, run(ops), ops, ref)
 
 
-def judge_exact(problem: Problem, y: np.ndarray, ops: Operands, ref: Reference) -> Verdict:
-    """Equality where the class and the divisor allow it, else the bound; decoys are scored beside."""
+def judge_exact(problem: Problem, y: np.ndarray, ops: Operands, ref: Reference, *, shrunk: bool = False) -> Verdict:
+    """Equality where the class and the divisor allow it, else the bound; decoys are scored beside.
+
+    `shrunk` says that the data are `Problem.exact`, small enough for transforms by dyadic matrices too.
+    """
     spec = problem.spec
-    tol = problem.tolerance("zero-mean", ops, ref) if needs_bound(problem) else None
+    tol = problem.tolerance("zero-mean", ops, ref) if needs_bound(problem, shrunk=shrunk) else None
     verdict = compare(spec, y, ops, ref, tol)
-    if verdict.status is Status.PASS and tol is not None and not problem.is_exact and float(np.max(tol, initial=0.0)) < 0.25:
+    if verdict.status is Status.PASS and tol is not None and not problem.is_direct and float(np.max(tol, initial=0.0)) < 0.25:
         off = (np.rint(y.astype(np.float64)) != ref.hi) & (np.rint(ref.hi) == ref.hi)  # a page's halves are no integers
         if bool(np.any(off)):
             index = tuple(int(i) for i in np.argwhere(off)[0])
@@ -97,9 +101,10 @@ def judge_exact(problem: Problem, y: np.ndarray, ops: Operands, ref: Reference) 
     return replace(verdict, details={**verdict.details, "decoys": list(passing(spec, ops, ref, tol))})
 
 
-def needs_bound(problem: Problem) -> bool:
+def needs_bound(problem: Problem, *, shrunk: bool) -> bool:
     """Whether exact data may come out rounded: by the class, or by a divisor that is no power of two."""
-    return not problem.is_exact or (problem.spec.op == "avg_pool" and not _dyadic(problem.spec))
+    exact = problem.is_exact if shrunk else problem.is_direct
+    return not exact or (problem.spec.op == "avg_pool" and not _dyadic(problem.spec))
 
 
 def _dyadic(spec: ConvSpec) -> bool:

@@ -21,9 +21,9 @@ def judge(problem: Problem, run: Run) -> Verdict:
     class or a divisor rounds, both meet the bound, so they differ by at most twice the tolerance. Not bit for bit on
     real data: other strides may well take another path.
     """
-    ops, ref = problem.data("integers")
-    first = problem.output(run, "integers")
-    tol = 2.0 * problem.tolerance("zero-mean", ops, ref) if needs_bound(problem) else None
+    ops, ref = problem.data(*problem.exact)
+    first = problem.output(run, *problem.exact)
+    tol = 2.0 * problem.tolerance("zero-mean", ops, ref) if needs_bound(problem, shrunk=True) else None
     compared = 0
     for layout in problem.info.layouts:
         if layout != "C":

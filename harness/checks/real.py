@@ -32,7 +32,7 @@ def judge_zero_mean(problem: Problem, run: Run) -> Verdict:
     or more the root mean square of err/(u A) is at most 1.5 (measured at most 0.38). FFT and Winograd are held to
     their own, normwise bounds; max_pool to equality. Holds for floating-point types.
     """
-    rms = problem.is_exact and not problem.spec.is_pool and problem.spec.out_dtype == problem.spec.acc_dtype
+    rms = problem.is_direct and not problem.spec.is_pool and problem.spec.out_dtype == problem.spec.acc_dtype
     return bounded(problem, run, "zero_mean", "zero-mean", rms=rms and problem.device.rounding == "nearest")
 
 
@@ -101,7 +101,7 @@ def judge_identity(problem: Problem, run: Run) -> Verdict:
     for recipe in recipes:
         ops, ref = problem.data(recipe, 0)
         y = run(ops)
-        equal = problem.is_exact and spec.op != "avg_pool"
+        equal = problem.is_direct and spec.op != "avg_pool"
         verdict = compare(spec, y, ops, ref, None if equal else problem.tolerance("zero-mean", ops, ref))
         if verdict.status is not Status.PASS:
             return replace(verdict, message=f"{recipe.replace('_', ' ')} of 1: {verdict.message}")

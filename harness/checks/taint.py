@@ -28,7 +28,7 @@ def judge_nan(problem: Problem, run: Run) -> Verdict:
     propagate.
     """
     spec = problem.spec
-    ops, ref = problem.data("integers")
+    ops, ref = problem.data(*problem.exact)
     pick = words(spec.x_shape.__len__(), "fixed", problem.case.id, "nan")
     places = (tuple(n - 1 for n in spec.x_shape), tuple(int(v % np.uint64(n)) for v, n in zip(pick, spec.x_shape, strict=True)))
     compared = 0
@@ -80,7 +80,7 @@ def _elsewhere(problem: Problem, y: np.ndarray, ops: Operands, ref: Reference, m
     from harness.checks.exact import needs_bound
 
     spec = problem.spec
-    tol = problem.tolerance("zero-mean", ops, ref) if needs_bound(problem) else None
+    tol = problem.tolerance("zero-mean", ops, ref) if needs_bound(problem, shrunk=True) else None
     clean = np.where(may, ref.hi.astype(y.dtype), y)
     if tol is not None:
         tol = np.where(may, np.inf, np.broadcast_to(tol, spec.out_shape))

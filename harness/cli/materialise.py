@@ -75,7 +75,7 @@ class _Gathered:
             y = run(ops)
             ref = reference(what.spec, ops)
             away = error(y, ref, what.spec, equal=True)
-            bounded = needs_bound(problem)
+            bounded = needs_bound(problem, shrunk=False)
             limit = problem.tolerance("positive", ops, ref) if bounded else np.zeros(())
             err = error(y, ref, what.spec, equal=False) if bounded else away
             outputs.append(y.astype(np.float64))

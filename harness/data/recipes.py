@@ -30,8 +30,11 @@ def exact_budget(spec: ConvSpec) -> int:
 
 
 def integers(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
-    """Small nonzero integers, as large as the accumulator sums exactly in any order."""
-    budget = exact_budget(spec)
+    """Small nonzero integers, as large as the accumulator sums exactly in any order.
+
+    `key` may end with a factor (after seed, case and recipe) by which they are smaller: transforms amplify.
+    """
+    budget = max(4, exact_budget(spec) // (int(str(key[3])) if len(key) > 3 else 1))
     largest = spec.in_type.exact_limit
     if spec.op == "max_pool":
         top = min(largest, 2**20)

@@ -9,6 +9,12 @@ Stability of Numerical Algorithms, 2nd ed., ch. 3 (K u A); Higham & Mary, "A new
 probabilistic rounding error analysis", SISC 41(5), 2019 (sqrt K); Percival, "Rapid multiplication
 modulo the sum and difference of highly composite numbers", Math. Comp. 72, 2003 (FFT). The
 constants are measured: see `constant`.
+
+FFT, N the size of the whole transform, C the channels that an output sums, |.|_2 over a channel:
+    zero-mean  max(log2 N, 4, 4 + sqrt C) u sqrt(sum_c (|x_c| |w_c|)^2)
+    positive   max(4 log2 N, 16, 4 + sqrt C) u sum_c |x_c| |w_c|
+The transform's error does not grow with C, the sum over channels in the accumulator's type does, like sqrt C:
+right float32 FFTs with channels added one by one measured 1.5, 5.4, 21 and 44 u at C = 1, 64, 1024 and 4096 (N = 4).
 """
 
 from __future__ import annotations
@@ -119,9 +125,10 @@ def _class_error(
             return np.where(k > 0, c, 0.0) * u * ref.scale
         return constant(data, k, u) * u * ref.scale
     if algorithm.kind == "fft":
-        factor = max(log2(max(_padded_size(spec), 2)), 4.0) * u
+        transform, channels = max(log2(max(_padded_size(spec), 2)), 4.0), 4.0 + sqrt(spec.channel_taps)
+        factor = u * (max(transform, channels) if data == "zero-mean" else max(4.0 * transform, channels))
         norms = _channel_norms(spec, ops)
-        scale = np.sqrt(np.sum(norms**2, -1)) if data == "zero-mean" else 4.0 * np.sum(norms, -1)
+        scale = _norm(norms, (-1,)) if data == "zero-mean" else np.sum(norms, -1)
         return (factor * scale).reshape(*scale.shape, *(1,) * spec.rank)
     if algorithm.kind == "winograd":
         if any(a.m != algorithm.r or a.s != 1 or a.d != 1 for a in spec.axes) or spec.op != "conv":
@@ -146,14 +153,20 @@ def _channel_norms(spec: ConvSpec, ops: Operands) -> np.ndarray:
     x = ops.x.astype(np.float64)
     if spec.padding_mode != "zeros":
         x = padded(spec, x, 0.0)
-    x = np.sqrt(np.sum(x**2, axes))
-    w = np.sqrt(np.sum(ops.w.astype(np.float64) ** 2, axes))
+    x, w = _norm(x, axes), _norm(ops.w.astype(np.float64), axes)
     if spec.op == "conv_transpose":
         w = np.concatenate([part.T for part in np.split(w, spec.groups)])
     group = np.arange(spec.out_channels) // (spec.out_channels // spec.groups)
     channel = group[:, None] * (spec.in_channels // spec.groups) + np.arange(spec.in_channels // spec.groups)
     norms: np.ndarray = x[:, channel] * w[None]
     return norms
+
+
+def _norm(a: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """The 2-norm over `axes`, its squares kept in range by a power of two."""
+    top = int(np.frexp(np.max(np.abs(a), initial=0.0))[1])
+    norm: np.ndarray = np.ldexp(np.sqrt(np.sum(np.ldexp(a, -top) ** 2, axes)), top)
+    return norm
 
 
 def _underflow(spec: ConvSpec, device: Device, ops: Operands, k: np.ndarray) -> np.ndarray:

@@ -54,6 +54,20 @@ def matrices(m: int, r: int, points: tuple[float, ...]) -> tuple[np.ndarray, np.
     return at_, g_, bt_
 
 
+def exact_factor(algorithm: AlgorithmClass, rank: int) -> int | None:
+    """How much smaller integers must be for F(m, r) to be exact on them; None if its matrices are not dyadic.
+
+    With every divisor a power of two, transforms of integers are dyadic fractions. The sums grow by the
+    amplification (F(2, 3): 8/3 an axis) and need as many bits below the point as the divisors have.
+    """
+    at, g, bt = matrices(algorithm.m, algorithm.r, algorithm.points)
+    fractions = g[g > 0]
+    if np.any(np.frexp(fractions)[0] != 0.5):
+        return None
+    grow = float(np.max(at @ (g.sum(1) * bt.sum(1)))) / algorithm.r
+    return int(np.ceil((grow / float(np.min(fractions))) ** rank))
+
+
 def scale(spec: ConvSpec, algorithm: AlgorithmClass, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     """W for every output, the maximum over where its tile may begin.
 

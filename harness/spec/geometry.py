@@ -7,9 +7,8 @@ by axis. Formulas: Dumoulin & Visin, "A guide to convolution arithmetic for deep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from math import gcd
 
 
@@ -106,23 +105,29 @@ def transpose_tap_counts(a: Axis, out: int) -> list[int]:
 
 
 def most_conv_taps(a: Axis, out: int) -> int:
-    """The largest of `conv_tap_counts`, found without listing them.
+    """The largest of `conv_tap_counts`, in closed form.
 
-    Only windows that overlap the data are looked at, from the first that starts in them; the search ends
-    at the first that has as many taps on data as any could.
+    An output has c taps on data if and only if c consecutive ones are: a pair (o, k) with k <= m - c and
+    0 <= o s + k d - lo < n - (c-1)d.
     """
-    first, last = max(0, -(-(a.lo - a.extent + 1) // a.s)), min(out - 1, (a.n - 1 + a.lo) // a.s)
-    inside = min(max(first, -(-a.lo // a.s)), last + 1)
-    places = chain(range(inside, last + 1), range(inside - 1, first - 1, -1))
-    return _most((_conv_taps(a, o, 0, a.n) for o in places), min(a.m, -(-a.n // a.d)))
+    return _largest(
+        min(a.m, -(-a.n // a.d)),
+        lambda c: conv_pairs(replace(a, m=a.m - c + 1, n=a.n - (c - 1) * a.d), out),
+    )
 
 
 def most_transpose_taps(a: Axis, out: int) -> int:
-    """The largest of `transpose_tap_counts`, found without listing them."""
+    """The largest of `transpose_tap_counts`, in closed form.
+
+    The pairs (i, k) of an output lie (d/g, -s/g) apart, g = gcd(s, d). An output has c of them if and only if
+    it has a first, with room for c - 1 more: i < n - (c-1) d/g and k >= (c-1) s/g.
+    """
     g = gcd(a.s, a.d)
-    bound = min(-(-a.m // (a.s // g)), -(-a.n // (a.d // g)))
-    middle = min(max(0, ((a.n - 1) * a.s + a.extent) // 2 - a.lo), out)
-    return _most(map(_transpose_taps(a), chain(range(middle, out), range(middle - 1, -1, -1))), bound)
+    p, q = a.d // g, a.s // g
+    return _largest(
+        min(-(-a.m // q), -(-a.n // p)),
+        lambda c: transpose_pairs(replace(a, m=a.m - (c - 1) * q, n=a.n - (c - 1) * p, lo=a.lo - (c - 1) * q * a.d), out),
+    )
 
 
 def conv_pairs(a: Axis, out: int) -> int:
@@ -179,13 +184,13 @@ def _transpose_taps(a: Axis) -> Callable[[int], int]:
     return count
 
 
-def _most(counts: Iterable[int], bound: int) -> int:
-    most = 0
-    for c in counts:
-        most = max(most, c)
-        if most >= bound:
-            break
-    return most
+def _largest(most: int, pairs: Callable[[int], int]) -> int:
+    """The largest c in [0, most] with pairs(c) > 0, 0 if there is none; pairs falls as c grows."""
+    least = 0
+    while least < most:
+        c = (least + most + 1) // 2
+        least, most = (c, most) if pairs(c) > 0 else (least, c - 1)
+    return least
 
 
 def _lattice_points(s: int, p: int, d: int, m: int, t: int) -> int:
