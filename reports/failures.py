@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Failures of a backend shown at once, and folded below them.
 OPEN, FOLDED = 5, 40
 #: Characters of a message or of a log; messages of one failure.
-MESSAGE, LINES = 4_000, 8
+MESSAGE, LINES = 4_000, 4
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Failure:
     jobs, more : int
         How many they are; how many of them, beyond the first, said the same on other cases.
     lines : tuple of Line
+    unsaid : tuple of str
+        Checks that said more than `lines` hold.
     log : str
         Traceback and output of the process.
     repeat : str
@@ -59,6 +61,7 @@ class Failure:
     jobs: int
     more: int
     lines: tuple[Line, ...]
+    unsaid: tuple[str, ...]
     log: str
     repeat: str
     picture: Picture | None
@@ -140,6 +143,7 @@ def _failure(made: Digest, entry: list[Group], cases: Mapping[str, Case], pictur
         len(records),
         len(records) - 1 if len({r.job.case for r in records}) > 1 else 0,
         tuple(lines[:LINES]),
+        tuple(line.check for line in lines[LINES:]),
         "\n".join(writable(log[n], MESSAGE) for n in ("traceback", "log") if log.get(n)),
         writable(made.repeat(first.job) or "", MESSAGE),
         pictures.get(first.job),

@@ -38,9 +38,10 @@ def test_smoke_and_gate_are_large_enough_and_cheap_enough():
 
 def test_every_family_of_the_design_has_cases():
     families = {c.family for c in CATALOGUE.cases}
-    assert families == {"lecture", "arithmetic", "basic", "edge", "invalid", "topology", "regression", "perf"}
+    assert families >= {"lecture", "arithmetic", "basic", "edge", "invalid", "topology", "regression", "perf"}
+    assert families >= {"pairwise", "separable"}
     assert len(REFUSED) >= 30
-    assert sum(c.family == "regression" for c in CATALOGUE.cases) >= 10
+    assert sum(c.family == "regression" for c in CATALOGUE.cases) >= 40
 
 
 def test_smoke_alone_reaches_every_op_mode_type_and_rank():

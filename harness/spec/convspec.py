@@ -119,9 +119,9 @@ class ConvSpec:
         put(self, "output_padding", entries(self, "output_padding") or (0,) * rank)
         if type(self.out_channels) is int and self.out_channels == 0:
             put(self, "out_channels", self.in_channels if self.is_pool else 1)
-        _, acc, out = default_types(self.op, self.in_dtype)
-        put(self, "acc_dtype", acc if self.acc_dtype == "" else self.acc_dtype)
-        put(self, "out_dtype", out if self.out_dtype == "" else self.out_dtype)
+        for name, default in zip(("acc_dtype", "out_dtype"), default_types(self.op, self.in_dtype)[1:], strict=True):
+            given = getattr(self, name)
+            put(self, name, default if isinstance(given, str) and not given else given)
         validate(self)
 
     # --- what kind of problem -------------------------------------------------------------
