@@ -52,6 +52,7 @@ def integer_error(spec: ConvSpec) -> float:
 
 
 def _rule(spec: ConvSpec) -> str | None:
+    """Sums of bytes too long to round to the exact integer."""
     if not spec.out_type.is_float and (error := integer_error(spec)) >= 0.25:
         return f"sums of {spec.accumulation_length} products of bytes may err by {error:.2g}: rounding needs less than 0.25"
     return None

@@ -35,6 +35,7 @@ MODES = ("zeros", "circular", "reflect", "replicate")
 
 
 def _rule(spec: ConvSpec) -> str | None:
+    """Kernels of other than 3 taps an axis, strides."""
     if any(k != TAPS for k in spec.kernel_size):
         return f"its kernels have {TAPS} taps an axis"
     if any(s != 1 for s in spec.stride):

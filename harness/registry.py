@@ -19,6 +19,8 @@ from harness.backend import CONTRACT_VERSION, LAYOUTS, Backend, BackendInfo
 
 GROUP = "convproof.backends"
 _CHOICES = {"taint": ("exact", "tile", "image"), "nan_max_pool": ("propagate", "unspecified"), "layouts": LAYOUTS}
+#: The suffix of a backend that travels by value.
+BY_VALUE = ".cloudpickle"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
@@ -106,6 +108,28 @@ def label(reference: str) -> str:
     return name or target.rpartition("/")[2]
 
 
+def by_value(backend: Backend, folder: Path) -> str:
+    """A reference to a backend that no module holds: one made in a notebook or a test.
+
+    Parameters
+    ----------
+    backend : Backend
+        Its functions travel by value (cloudpickle); the modules that they import do not.
+    folder : Path
+        Where the pickle is written; it has to last as long as the reference is used.
+
+    Raises
+    ------
+    ImportError
+        If cloudpickle is not installed.
+    """
+    import cloudpickle
+
+    path = folder / f"{backend.info.name}{BY_VALUE}"
+    path.write_bytes(cloudpickle.dumps(backend))
+    return f"{path.resolve()}:{backend.info.name}"
+
+
 def load(reference: str) -> Backend:
     """Import what `reference` names and check it against the contract. Foreign code runs here.
 
@@ -117,8 +141,9 @@ def load(reference: str) -> Backend:
         Whatever the import raises.
     """
     place, _, attribute = split(reference)[1].rpartition(":")
-    module = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
-    found: Any = module
+    if place.endswith(BY_VALUE):
+        return checked(_from_bytes(Path(place)), reference)
+    found: Any = _from_file(Path(place)) if place.endswith(".py") else _from_module(place)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), 1)
@@ -149,6 +174,12 @@ def checked(found: Any, reference: str) -> Backend:
             "install a matching version of one of them"
         )
     return found
+
+
+def _from_bytes(path: Path) -> Any:
+    import pickle
+
+    return pickle.loads(path.read_bytes())  # noqa: S301 - written by `by_value` on this machine
 
 
 def _from_module(name: str) -> Any:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from harness.backend import BackendInfo, Limits
 from harness.registry import Registry, load
-from harness.spec import DTYPES
-from harness.spec.convspec import OPS, PADDING_MODES
+from harness.spec import default_types
+from harness.spec.convspec import DTYPE_TRIPLES, OPS, PADDING_MODES
 
 BEGIN, END = "<!-- capabilities:begin -->", "<!-- capabilities:end -->"
 _FEATURES = ("dilation", "groups", "flip", "negative_padding", "asymmetric_padding", "zero_batch")
@@ -30,6 +30,8 @@ _HEADINGS = (
     "NaN reaches",
     "extra",
 )
+#: Element types as `Limits.dtypes` names them: the input's name for its default accumulator and output.
+_TYPES = [t[0] if t == default_types("conv", t[0]) else "/".join(t) for t in DTYPE_TRIPLES]
 _TAINT = {"exact": "its receptive field", "tile": "the tiles it touches", "image": "its image"}
 
 
@@ -58,7 +60,7 @@ def _row(info: BackendInfo) -> tuple[str, ...]:
         f"`{info.name}`",
         str(info.algorithm),
         _names(limits.ops, OPS),
-        _names(limits.dtypes, DTYPES),
+        _names(limits.dtypes, _TYPES),
         ", ".join(map(str, limits.ranks)),
         _names(limits.padding_modes, PADDING_MODES),
         _not_taken(limits),

@@ -190,12 +190,12 @@ def test_no_right_way_to_sum_leaves_its_bound(types, recipe):
 @pytest.mark.parametrize("types", [("f32", "f32", "f32"), ("f64", "f64", "f64")], ids="/".join)
 @pytest.mark.parametrize("recipe", ["zero_mean", "positive"])
 def test_every_precision_shortcut_leaves_it(types, recipe):
-    """TF32 and bfloat16 products, float16 and bfloat16 sums, at any K; their least error is 25 times the bound."""
+    """TF32 and bfloat16 products, float16 and bfloat16 sums, at any K: 25 times the bound on random signs."""
     for channels, taps in ((1, 2), (4, 5), (64, 9), (256, 9)):
         for seed in range(2):
             for name, verdict in judged(summations.NARROW, types, channels, taps, recipe, seed, outputs=100):
                 assert verdict.status is Status.FAIL, (name, channels, taps, seed)
-                assert verdict.error_bound > 10
+                assert verdict.error_bound > (10 if recipe == "zero_mean" else 1)
 
 
 def test_float32_sums_for_float64_and_bfloat16_sums_for_float16_leave_it():

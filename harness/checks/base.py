@@ -33,7 +33,9 @@ class RunEnded(Exception):
 
 
 class Run(Protocol):
-    """Calls the backend under judgement."""
+    """Calls the backend under judgement; `last` holds the operands and the output that were looked at last."""
+
+    last: tuple[Operands, np.ndarray | None] | None
 
     def __call__(self, ops: Operands, *, poison: int = 0, guard: str = "ones", layout: str = "C") -> np.ndarray:
         """The output on `ops`, a copy of the harness's own.
@@ -95,8 +97,10 @@ class Problem:
     def output(self, run: Run, recipe: object, *more: object) -> np.ndarray:
         """The backend's output on a recipe's data; run once, then kept for the checks that follow."""
         key = (recipe, *more)
+        ops = self.data(recipe, *more)[0]
         if key not in self._outputs:
-            self._outputs[key] = run(self.data(recipe, *more)[0])
+            self._outputs[key] = run(ops)
+        run.last = (ops, self._outputs[key])
         return self._outputs[key]
 
 

@@ -48,7 +48,8 @@ def judge_positive(problem: Problem, run: Run) -> Verdict:
 def judge_graded(problem: Problem, run: Run) -> Verdict:
     """Large elements do not disturb the outputs that do not read them.
 
-    x is alternately larger by 2^12 (2^4 in f16), and the kernel's centre tap is 0. A sum of products keeps terms apart,
+    x is larger by 2^12 (2^4 in f16) on the squares of one colour of a chessboard, and the kernel's taps of its centre's
+    colour are 0, so that an output reads squares of one colour. A sum of products keeps terms apart,
     so |y - y_ref| <= 8 u A elementwise with A as small as the output's own terms; transforms mix neighbours, which their
     normwise bounds allow.
     """
