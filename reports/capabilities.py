@@ -77,7 +77,8 @@ def _not_taken(limits: Limits) -> str:
     """Features that are declared off, and the first line of the rule's docstring for the rest."""
     parts = [f.replace("_", " ") for f in _FEATURES if not getattr(limits, f)]
     if limits.rule is not None:
-        parts.append((limits.rule.__doc__ or "see its rule").strip().partition("\n")[0].rstrip("."))
+        text = (limits.rule.__doc__ or "see its rule").strip().partition("\n")[0].rstrip(".")
+        parts.append(text[:1].lower() + text[1:])
     return ", ".join(parts) or "-"
 
 

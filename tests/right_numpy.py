@@ -7,7 +7,7 @@ is a subclass that overrides one step; see `wrong_backends`.
 
 import numpy as np
 
-from harness.backend import BackendInfo, Limits, Probe, from_function, host_device
+from harness.backend import LAYOUTS, BackendInfo, Limits, Probe, from_function, host_device
 from harness.spec.host import narrow, numpy_dtype, widen
 
 #: In a table of sources: the element lies in no input.
@@ -175,4 +175,12 @@ class Plan:
 
 #: Right, by both ways of writing a backend.
 planned = Planned("right-planned", Right)
-backend = from_function("right-numpy", Right(), Limits(), summary="every operation, in plain NumPy")
+backend = from_function(
+    "right-numpy",
+    Right(),
+    Limits(),
+    summary="every operation, in plain NumPy",
+    nan_max_pool="propagate",
+    thread_safe=True,
+    layouts=LAYOUTS,
+)

@@ -8,7 +8,7 @@ import scipy.fft
 import summations
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import examples, specs
+from strategies import FLOAT_TRIPLES, examples, specs
 
 from harness.backend import DIRECT, FFT, AlgorithmClass, Device
 from harness.checks.compare import compare
@@ -128,7 +128,9 @@ def test_fft_is_held_to_log2_n_times_the_norms():
     wide = ConvSpec("conv", (200, 200), (3, 3))
     n = 202 * 202
     np.testing.assert_allclose(tol_of(wide, algorithm=FFT), log2(n) * U32 * 600 + 10 * ETA32 / 2, rtol=1e-12)
-    np.testing.assert_allclose(tol_of(wide, data="positive", algorithm=FFT), 4 * log2(n) * U32 * 600 + 10 * ETA32 / 2, rtol=1e-12)
+    np.testing.assert_allclose(
+        tol_of(wide, data="positive", algorithm=FFT), 4 * log2(n) * U32 * 600 + 10 * ETA32 / 2, rtol=1e-12
+    )
 
 
 def test_fft_is_held_to_the_norm_of_the_padded_input():
@@ -160,12 +162,13 @@ def test_every_tolerance_is_finite_and_broadcasts_and_every_unit_is_positive(spe
 
 
 # --- right and wrong ----------------------------------------------------------------------------
-TYPES = [("f32", "f32", "f32"), ("f64", "f64", "f64"), ("f16", "f16", "f16"), ("f16", "f32", "f16"), ("bf16", "f32", "bf16"), ("bf16", "f32", "f32")]  # fmt: skip
+TYPES = [t for t in FLOAT_TRIPLES if t not in (("f16", "f32", "f32"), ("f32", "f64", "f32"))]
 
 
 def judged(ways, types, channels, taps, recipe, seed, outputs=300):
     """Each way's verdict on one draw."""
-    spec = ConvSpec("conv", (outputs + taps - 1,), (taps,), in_channels=channels, bias=True, **dict(zip(("in_dtype", "acc_dtype", "out_dtype"), types, strict=True)))  # fmt: skip
+    names = dict(zip(("in_dtype", "acc_dtype", "out_dtype"), types, strict=True))
+    spec = ConvSpec("conv", (outputs + taps - 1,), (taps,), in_channels=channels, bias=True, **names)
     ops = draw(recipe, spec, "bound", seed)
     ref = reference(spec, ops)
     tol = tolerance(spec, DIRECT, HOST, recipe.replace("_", "-"), ops, ref)
@@ -190,8 +193,8 @@ def test_no_right_way_to_sum_leaves_its_bound(types, recipe):
 @pytest.mark.parametrize("types", [("f32", "f32", "f32"), ("f64", "f64", "f64")], ids="/".join)
 @pytest.mark.parametrize("recipe", ["zero_mean", "positive"])
 def test_every_precision_shortcut_leaves_it(types, recipe):
-    """TF32 and bfloat16 products, float16 and bfloat16 sums, at any K: 25 times the bound on random signs."""
-    for channels, taps in ((1, 2), (4, 5), (64, 9), (256, 9)):
+    """TF32 and bfloat16 products, float16 and bfloat16 sums: at any K on random signs, on positive data at small K."""
+    for channels, taps in ((1, 2), (4, 5)) + (((64, 9), (256, 9)) if recipe == "zero_mean" else ()):
         for seed in range(2):
             for name, verdict in judged(summations.NARROW, types, channels, taps, recipe, seed, outputs=100):
                 assert verdict.status is Status.FAIL, (name, channels, taps, seed)
@@ -227,7 +230,11 @@ def test_a_single_tap_with_a_large_bias_is_no_root_mean_square_error():
     """y = w x + b with |w| near 1 and |b| near 4: the sum rounds in units of b, 1.47 u A in the mean of right results."""
     spec = ConvSpec("conv", (4000,), (1,), bias=True)
     x = draw("zero_mean", spec, "one", 0).x
-    ops = Operands(x, np.full((1, 1, 1), np.nextafter(np.float32(1), np.float32(2))), np.array([np.nextafter(np.float32(4), np.float32(0))]))
+    ops = Operands(
+        x,
+        np.full((1, 1, 1), np.nextafter(np.float32(1), np.float32(2))),
+        np.array([np.nextafter(np.float32(4), np.float32(0))]),
+    )
     ref = reference(spec, ops)
     y = x * ops.w[0, 0, 0] + ops.b[0]
     err = np.abs(y - ref.hi) / unit(spec, ref)

@@ -70,7 +70,11 @@ def test_float64_is_right_to_2_to_the_minus_100(spec, seed):
 
 
 @examples(25)
-@given(specs(triples=(F64,), ops=("conv", "conv_transpose", "avg_pool"), most=25), st.integers(0, 99), st.sampled_from((30, 100, 200)))
+@given(
+    specs(triples=(F64,), ops=("conv", "conv_transpose", "avg_pool"), most=25),
+    st.integers(0, 99),
+    st.sampled_from((30, 100, 200)),
+)
 def test_float64_is_right_over_a_wide_range_of_exponents(spec, seed, span):
     assert_accurate(spec, random_operands(spec, np.random.default_rng(seed), -span, span), bits=95)
 
@@ -97,9 +101,7 @@ def test_float64_survives_cancellation():
 def test_float64_is_right_at_the_ends_of_its_range(x, w, op):
     spec = ConvSpec(op, (6,), (3,), in_channels=2, in_dtype="f64", bias=True)
     rng = np.random.default_rng(0)
-    ops = Operands(
-        x * rng.uniform(0.5, 1, spec.x_shape), w * rng.uniform(-1, 1, spec.w_shape), min(x, 1.0) * w * np.ones(1)
-    )
+    ops = Operands(x * rng.uniform(0.5, 1, spec.x_shape), w * rng.uniform(-1, 1, spec.w_shape), min(x, 1.0) * w * np.ones(1))
     assert_accurate(spec, ops)
     again = fsum_reference(spec, ops)
     ref = reference(spec, ops)
@@ -144,7 +146,8 @@ def test_flipped_is_numpys_convolve_and_plain_is_its_correlate(mode):
     pad = ((3, 3),) if mode == "full" else ((0, 0),)
     for flip, right in ((True, np.convolve(x, w, mode)), (False, np.correlate(x, w, mode))):
         spec = ConvSpec("conv", (9,), (4,), padding=pad, flip=flip, in_dtype="f64")
-        np.testing.assert_allclose(reference(spec, Operands(x.reshape(1, 1, -1), w.reshape(1, 1, -1))).hi[0, 0], right, rtol=1e-12, atol=1e-14)  # fmt: skip
+        y = reference(spec, Operands(x.reshape(1, 1, -1), w.reshape(1, 1, -1))).hi[0, 0]
+        np.testing.assert_allclose(y, right, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
@@ -157,7 +160,9 @@ def test_scipy_agrees_in_every_rank(rank):
     np.testing.assert_allclose(reference(plain, ops).hi[0, 0], scipy.signal.correlate(x, w, "valid", "direct"), rtol=1e-11)
     # the transpose of a dense correlation is the full convolution
     up = ConvSpec("conv_transpose", n, m, in_dtype="f64")
-    np.testing.assert_allclose(reference(up, ops).hi[0, 0], scipy.signal.convolve(x, w, "full", "direct"), rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(
+        reference(up, ops).hi[0, 0], scipy.signal.convolve(x, w, "full", "direct"), rtol=1e-11, atol=1e-14
+    )
     # boundary modes, in two axes
     if rank == 2:
         for mode, theirs in (("circular", "wrap"), ("zeros", "fill")):
@@ -190,10 +195,10 @@ def test_a_transposed_convolution_is_the_adjoint():
     """<A x, y> = <x, A^T y>, exactly on integers: the transpose has the same weights and geometry."""
     rng = np.random.default_rng(5)
     for s, d, lo, hi, n, m in [(2, 1, 1, 0, 7, 3), (3, 2, 2, 2, 8, 3), (1, 3, 0, 4, 6, 2)]:
-        fwd = ConvSpec("conv", (n,), (m,), in_channels=4, out_channels=6, groups=2, stride=(s,), dilation=(d,), padding=((lo, hi),), in_dtype="f64")  # fmt: skip
-        extra = (n + lo + hi - d * (m - 1) - 1) % s
-        back = ConvSpec("conv_transpose", fwd.out_size, (m,), in_channels=6, out_channels=4, groups=2, stride=(s,), dilation=(d,),
-                        padding=((lo, hi),), output_padding=(extra,), in_dtype="f64")  # fmt: skip
+        same_both = {"groups": 2, "stride": (s,), "dilation": (d,), "padding": ((lo, hi),), "in_dtype": "f64"}
+        fwd = ConvSpec("conv", (n,), (m,), in_channels=4, out_channels=6, **same_both)
+        extra = ((n + lo + hi - d * (m - 1) - 1) % s,)
+        back = ConvSpec("conv_transpose", fwd.out_size, (m,), in_channels=6, out_channels=4, output_padding=extra, **same_both)
         assert back.out_size == (n,)
         x, y, w = (rng.integers(-9, 10, s).astype(float) for s in (fwd.x_shape, fwd.out_shape, fwd.w_shape))
         assert np.sum(reference(fwd, Operands(x, w)).hi * y) == np.sum(x * reference(back, Operands(y, w)).hi)

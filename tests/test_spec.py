@@ -39,8 +39,14 @@ PLAIN = {"op": "conv", "in_size": (7, 9), "kernel_size": (3, 3)}
         ({"kernel_size": (8, 3)}, "the kernel spans 8 (size 8, dilation 1), the padded input 7 + 0 + 0 = 7"),
         ({"dilation": (4, 1), "stride": (4, 1)}, "spans 9 (size 3, dilation 4), the padded input 7 + 0 + 0 = 7"),
         # rule 5
-        ({"padding_mode": "reflect", "padding": ((7, 0), (0, 0))}, "reflect padding (7, 0) on axis 0 of 7 elements: it reaches at most 6"),
-        ({"padding_mode": "circular", "padding": ((0, 0), (3, 10))}, "circular padding (3, 10) on axis 1 of 9 elements: it reaches at most 9"),
+        (
+            {"padding_mode": "reflect", "padding": ((7, 0), (0, 0))},
+            "reflect padding (7, 0) on axis 0 of 7 elements: it reaches at most 6",
+        ),
+        (
+            {"padding_mode": "circular", "padding": ((0, 0), (3, 10))},
+            "circular padding (3, 10) on axis 1 of 9 elements: it reaches at most 9",
+        ),
         # rule 6
         ({"padding": ((-3, -4), (0, 0))}, "padding (-3, -4) on axis 0 crops all 7 elements"),
         ({"padding_mode": "replicate", "padding": ((-1, 0), (0, 0))}, "padding (-1, 0) on axis 0"),
@@ -48,14 +54,23 @@ PLAIN = {"op": "conv", "in_size": (7, 9), "kernel_size": (3, 3)}
         ({"op": "conv_transpose", "padding": ((-1, 0), (0, 0))}, "only conv with zeros"),
         # rule 7
         ({"op": "conv_transpose", "padding_mode": "circular"}, "padding_mode 'circular' has no meaning"),
-        ({"op": "conv_transpose", "output_padding": (0, 1)}, "output_padding 1 on axis 1: it is at least 0 and less than the stride, 1"),
+        (
+            {"op": "conv_transpose", "output_padding": (0, 1)},
+            "output_padding 1 on axis 1: it is at least 0 and less than the stride, 1",
+        ),
         ({"op": "conv_transpose", "output_padding": (-1, 0)}, "output_padding -1 on axis 0"),
         ({"op": "conv_transpose", "padding": ((5, 4), (0, 0))}, "(7-1)*1 - 5 - 4 + 3 + 0 = 0"),
         ({"output_padding": (1, 0), "stride": (2, 2)}, "output_padding belongs to conv_transpose"),
         # rule 4: windows without an element
-        ({"op": "max_pool", "padding": ((3, 0), (0, 0))}, "window 0 of axis 0 starts at -3 with 3 taps 1 apart and holds no element of [0, 7)"),
+        (
+            {"op": "max_pool", "padding": ((3, 0), (0, 0))},
+            "window 0 of axis 0 starts at -3 with 3 taps 1 apart and holds no element of [0, 7)",
+        ),
         ({"op": "avg_pool", "padding": ((0, 0), (0, 3))}, "window 9 of axis 1 starts at 9"),
-        ({"op": "max_pool", "in_size": (2, 9), "kernel_size": (2, 3), "dilation": (9, 1), "padding": ((9, 9), (0, 0))}, "window 2 of axis 0 starts at -7"),
+        (
+            {"op": "max_pool", "in_size": (2, 9), "kernel_size": (2, 3), "dilation": (9, 1), "padding": ((9, 9), (0, 0))},
+            "window 2 of axis 0 starts at -7",
+        ),
         ({"op": "max_pool", "padding_mode": "reflect"}, "max_pool excludes its padding"),
         ({"op": "max_pool", "bias": True}, "max_pool has no bias"),
         ({"op": "avg_pool", "flip": True}, "no weights to flip"),
@@ -67,7 +82,7 @@ PLAIN = {"op": "conv", "in_size": (7, 9), "kernel_size": (3, 3)}
         ({"op": "max_pool", "count_include_pad": True}, "count_include_pad belongs to avg_pool"),
         ({"ceil_mode": True}, "ceil_mode belongs to pools"),
     ],
-)  # fmt: skip
+)
 def test_a_refusal_says_the_numbers(change, message):
     with pytest.raises(SpecError) as e:
         ConvSpec(**(PLAIN | change))
@@ -137,11 +152,10 @@ hostile = st.one_of(
 def test_any_values_make_a_specification_or_a_spec_error(change):
     try:
         spec = ConvSpec.from_dict(PLAIN | change)
-    except SpecError as e:
-        assert str(e)
-    else:
-        assert min(spec.out_size) >= 1
-        assert len(spec.digest) == 16
+    except SpecError:
+        return
+    assert min(spec.out_size) >= 1
+    assert len(spec.digest) == 16
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -226,10 +240,14 @@ def test_digests_never_change():
     """They name rows of the store and files of caches: a change here orphans every result there is."""
     pinned = {
         "8977a0eedbc04885": ConvSpec("conv", (7, 9), (3, 3)),
-        "449e9b0355d6da67": ConvSpec("conv_transpose", (5,), (3,), in_channels=4, out_channels=2, groups=2, stride=(2,), output_padding=(1,), bias=True),
+        "449e9b0355d6da67": ConvSpec(
+            "conv_transpose", (5,), (3,), in_channels=4, out_channels=2, groups=2, stride=(2,), output_padding=(1,), bias=True
+        ),
         "b09212d4faf4c2b6": ConvSpec("avg_pool", (6, 7, 8), (2, 2, 2), in_dtype="bf16", ceil_mode=True, count_include_pad=True),
-        "4c79d14f586cc354": ConvSpec("conv", (5, 6), (2, 3), padding=((1, 2), (0, 1)), padding_mode="reflect", dilation=(2, 1), flip=True, in_dtype="i8"),
-    }  # fmt: skip
+        "4c79d14f586cc354": ConvSpec(
+            "conv", (5, 6), (2, 3), padding=((1, 2), (0, 1)), padding_mode="reflect", dilation=(2, 1), flip=True, in_dtype="i8"
+        ),
+    }
     assert list(pinned) == [s.digest for s in pinned.values()]
 
 
@@ -264,5 +282,5 @@ def test_the_element_types_are_ieee_754s():
 
 
 def test_the_specification_imports_no_numpy():
-    code = "import sys, harness.spec, harness.backend; assert 'numpy' not in sys.modules; harness.spec.ConvSpec('conv', (5,), (3,)).macs"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, harness.spec, harness.backend; harness.spec.ConvSpec('conv', (5,), (3,)).macs"
+    subprocess.run([sys.executable, "-c", code + "; assert 'numpy' not in sys.modules"], check=True)

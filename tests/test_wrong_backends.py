@@ -53,9 +53,8 @@ def judged(records, status):
     return [r for r in records if r.verdict.status is status]
 
 
-@pytest.mark.parametrize("reference", ["right_numpy:backend", "right_numpy:planned"])
-def test_the_right_backend_passes_smoke(verify, reference):
-    assert Counter(r.verdict.status for r in verify(reference, ["smoke"])).keys() == {Status.PASS}
+def test_what_the_wrong_backends_differ_from_passes_smoke(verify):
+    assert Counter(r.verdict.status for r in verify("right_numpy:planned", ["smoke"])).keys() == {Status.PASS}
 
 
 def test_the_right_backend_passes_the_gate(verify):

@@ -81,7 +81,7 @@ class AccumulatesIntoOut(Right):
         out[...] = y if spec.bias else y + out
 
 
-@caught_by("contract", alone=True)
+@caught_by("contract")
 class WritesPastOut(Right):
     """A vector store writes one element past the end of the output."""
 
@@ -90,7 +90,7 @@ class WritesPastOut(Right):
         past[:-1], past[-1] = y.reshape(-1), 0
 
 
-@caught_by("contract", alone=True)
+@caught_by("contract")
 class InputModifiedInPlace(Right):
     """The input is negated in place, used, and left so."""
 
@@ -113,7 +113,7 @@ class FlipsWeightsInPlace(Right):
 # === literal: wrong on the small worked cases ===================================================================
 
 
-@caught_by("literal", "opencv/opencv#5493", alone=True)
+@caught_by("literal", "opencv/opencv#5493")
 class FlippedKernel(Right):
     """The kernel is reversed, convolution taken for correlation."""
 
@@ -239,7 +239,7 @@ class PadsInterleaved(Right):
         return super().positions(spec, axis) + (0 if spec.op == "conv_transpose" or spec.is_pool else shift)
 
 
-@caught_by("literal", alone=True)
+@caught_by("literal")
 class MaxStartsFromZero(Right):
     """The running maximum starts from 0."""
 
@@ -590,14 +590,14 @@ class Rounds(Right):
         return significant(a, self.bits) if spec.in_dtype == "f32" and spec.op != "max_pool" else a
 
 
-@caught_by("integers", "pytorch/pytorch#35655", alone=True)
+@caught_by("integers", "pytorch/pytorch#35655")
 class Tf32(Rounds):
     """float32 operands are rounded to TF32, 11 significant bits."""
 
     bits = 11
 
 
-@caught_by("integers", alone=True)
+@caught_by("integers")
 class Bfloat16Operands(Rounds):
     """float32 operands are rounded to bfloat16, 8 significant bits."""
 
@@ -628,7 +628,7 @@ class WrongFromTheThirdCall(Right):
         return y
 
 
-@caught_by("impulses", alone=True)
+@caught_by("impulses")
 class SkipsZeroChannels(Right):
     """Input channels that are all zero are skipped, and those left are multiplied by the first weights."""
 
@@ -641,7 +641,7 @@ class SkipsZeroChannels(Right):
         return super().conv(spec, packed, w)
 
 
-@caught_by("impulses", alone=True)
+@caught_by("impulses")
 class SparseRunOverflows(Right):
     """Zero weights are stored as runs, whose length wraps at 16: what follows a longer run comes too early."""
 
@@ -700,7 +700,7 @@ class ReadsOneTapMore(Right):
             yield tap, 0 * np.roll(view, 1, -1)
 
 
-@caught_by("nan_taint", "pytorch/pytorch#157237", alone=True)
+@caught_by("nan_taint", "pytorch/pytorch#157237")
 class MaxSwallowsNan(Right):
     """max_pool is `acc > v ? acc : v`, which drops a NaN, and promises to propagate it."""
 
@@ -784,7 +784,7 @@ class SmallNumbersAreNoise(Right):
 
 
 @caught_by("zero_mean", also=("topology-resnet50-res2a-branch2b",), alone=True)
-class LongSumsIn20Bits(Right):
+class LongSumsInTwentyBits(Right):
     """Sums of 500 products and more are rounded to 20 bits by every addition, but for that of a 0."""
 
     def product(self, spec, view, w):
@@ -935,7 +935,7 @@ class ScalesToKeepSubnormals(Right):
         return super().finish(spec, y * np.float32(2.0**-12) if scaled else y, b)
 
 
-@caught_by("identity", alone=True)
+@caught_by("identity")
 class MultiplicationByOneIsACopy(Right):
     """A tap of 1 adds x without multiplying, from a copy that has 20 significant bits."""
 

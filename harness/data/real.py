@@ -59,7 +59,9 @@ def graded(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     at = sum(np.ix_(*(np.arange(a.n) // step for a, (step, _) in zip(spec.axes, steps, strict=True))))
     x = np.ldexp(x, np.where((at - centre) % 2 == 0, grade(spec), 0))
     if w is not None:
-        taps = sum(np.ix_(*((np.arange(a.m) // step - a.m // 2 // step) for a, (_, step) in zip(spec.axes, steps, strict=True))))
+        taps = sum(
+            np.ix_(*((np.arange(a.m) // step - a.m // 2 // step) for a, (_, step) in zip(spec.axes, steps, strict=True)))
+        )
         if np.any(keep := taps % 2 != 0):
             w = w * keep
     return typed(spec, x, w, b)

@@ -102,8 +102,8 @@ class OracleCache:
             self.directory.mkdir(parents=True, exist_ok=True)
             aside = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
             with aside.open("wb") as f:
-                f.write(hashlib.blake2b(planes, digest_size=DIGEST).digest())
-                f.write(planes)
+                f.write(hashlib.blake2b(planes.data, digest_size=DIGEST).digest())
+                f.write(planes.data)
             aside.replace(path)
         except OSError:
             pass  # a full or read-only cache costs time, never a result
