@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -168,7 +169,13 @@ def _spin():
 hangs = misbehaves("hangs", does(_spin))
 sleeps = misbehaves("sleeps", does(lambda: time.sleep(600)))
 holds_the_gil = misbehaves("holds-the-gil", does(lambda: ctypes.PyDLL(None).sleep(600)))
-leaves_a_thread = misbehaves("leaves-a-thread", does(lambda: threading.Thread(target=time.sleep, args=(600,)).start()))
+leaves_a_thread = misbehaves("leaves-a-thread", does(lambda: _leave_a_thread()))
+
+
+@cache
+def _leave_a_thread():
+    threading.Thread(target=time.sleep, args=(600,)).start()
+
 
 # --- memory -----------------------------------------------------------------------------------------------------
 

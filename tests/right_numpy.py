@@ -5,6 +5,8 @@ reads, or that it reads none. It shares no code with the oracle or a built-in ba
 is a subclass that overrides one step; see `wrong_backends`.
 """
 
+from math import prod
+
 import numpy as np
 
 from harness.backend import LAYOUTS, BackendInfo, Limits, Probe, from_function, host_device
@@ -19,8 +21,9 @@ class Right:
 
     def __call__(self, spec, x, w, b):
         """Widen, sum, add the bias, round once: the whole computation."""
-        y = getattr(self, spec.op)(spec, self.load(spec, x), None if w is None else self.load(spec, w))
-        return self.finish(spec, y, b)
+        with np.errstate(all="ignore"):  # NaN and infinities are data here
+            y = getattr(self, spec.op)(spec, self.load(spec, x), None if w is None else self.load(spec, w))
+            return self.finish(spec, y, b)
 
     def write(self, spec, y, out):
         """The result delivered, where the backend is `Planned`."""
@@ -69,9 +72,15 @@ class Right:
     def views(self, spec, x, fill=0):
         """For each tap its index and what every output reads there, (batch, channels, outputs...)."""
         x = np.pad(x, [(0, 0), (0, 0), *[(0, 1)] * spec.rank], constant_values=fill)  # index -1 reads the fill
-        tables = [self.sources(spec, axis) for axis in range(spec.rank)]
-        for tap in np.ndindex(*spec.kernel_size):
-            yield tap, x[(..., *np.ix_(*(t[:, k] for t, k in zip(tables, tap, strict=True))))]
+        return self.taken(x, [self.sources(spec, axis) for axis in range(spec.rank)], ())
+
+    def taken(self, x, tables, tap):
+        """The same for the taps that begin with `tap`, whose axes have been read."""
+        if len(tap) == len(tables):
+            yield tap, x
+            return
+        for k, at in enumerate(tables[len(tap)].T):
+            yield from self.taken(x.take(at, 2 + len(tap)), tables, (*tap, k))
 
     # --- operations ---------------------------------------------------------------------------
     def conv(self, spec, x, w):
@@ -108,7 +117,8 @@ class Right:
 
     def product(self, spec, view, w):
         """One tap's channels contracted: (batch, groups, outputs a group, outputs...)."""
-        return np.einsum("ngc...,gmc->ngm...", view, w)
+        flat = view.reshape(*view.shape[:3], prod(view.shape[3:]))
+        return (w @ flat).reshape(*view.shape[:2], w.shape[1], *view.shape[3:])
 
     def max_pool(self, spec, x, _):
         """The largest element of each window; padding is none."""
@@ -163,8 +173,7 @@ class Plan:
         self.spec, self.algorithm = spec, algorithm
 
     def run(self, x, w, b, out):
-        with np.errstate(all="ignore"):  # a wrong step may divide by 0
-            self.algorithm.write(self.spec, self.algorithm(self.spec, x, w, b), out)
+        self.algorithm.write(self.spec, self.algorithm(self.spec, x, w, b), out)
 
     def __enter__(self):
         return self
