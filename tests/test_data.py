@@ -39,7 +39,7 @@ SCRIPT = """
 from harness.data import RECIPES, draw
 from harness.spec import ConvSpec
 spec = ConvSpec("conv", (7, 9), (3, 3), in_channels=3, out_channels=2, bias=True)
-for recipe in reversed(RECIPES):
+for recipe in reversed([r for r in RECIPES if r != "saturating"]):
     print(recipe, draw(recipe, spec, "a-case", 7, 1).digest)
 """
 
@@ -53,6 +53,8 @@ def recipes(spec):
     for recipe in RECIPES:
         if recipe in ("tap_impulses", "identity_tap") and spec.is_pool:
             continue
+        if recipe == "saturating" and (spec.is_pool or spec.in_dtype != "i8"):
+            continue
         if recipe in SEEDED and not spec.in_type.is_float:
             continue
         yield recipe
@@ -60,7 +62,7 @@ def recipes(spec):
 
 def test_the_bits_of_a_draw_never_change():
     """Stored results and cached references are named by them; numpy's distributions take no part."""
-    got = {recipe: draw(recipe, SPEC, "a-case", 7, 1).digest for recipe in RECIPES}
+    got = {recipe: draw(recipe, SPEC, "a-case", 7, 1).digest for recipe in RECIPES if recipe != "saturating"}
     assert got == PINNED
 
 
@@ -75,7 +77,7 @@ def test_words_are_a_pure_function_of_their_key():
     assert not np.array_equal(words(4, "a", 1), words(4, "a", 2))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [r for r in RECIPES if r != "saturating"])
 def test_only_seeded_recipes_follow_the_seed_and_all_follow_the_case(recipe):
     one, two = (some(recipe, SPEC, seed).digest for seed in (1, 2))
     assert (one != two) == (recipe in SEEDED)

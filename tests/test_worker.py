@@ -17,6 +17,7 @@ from harness.run.limits import THREAD_VARIABLES, Limits
 from harness.run.link import LocalLink, WorkerLink
 from harness.run.messages import Call, Done, Load, Loaded, Prepare, Trouble
 from harness.run.process import WorkerGone
+from harness.run.worker import HEADROOM
 from harness.spec import ConvSpec
 
 SPEC = ConvSpec("conv", (9,), (3,))
@@ -80,7 +81,7 @@ assert "PYTHONSAFEPATH" not in os.environ
 
 def test_a_worker_has_its_memory_limit_no_input_and_none_of_the_caller_s_main(link):
     text = seen(link("telling", memory=1 << 30))
-    assert f"data {1 << 30} " in text
+    assert f"data {(1 << 30) + HEADROOM} " in text
     assert "main None stdin /dev/null safe None" in text
 
 

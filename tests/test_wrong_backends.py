@@ -19,8 +19,6 @@ from harness.run.runner import Options
 
 HERE = Path(__file__).parent
 NAMES = [c.name for c in CHECKS]
-CAUGHT = [w for w in WRONG if w.caught_by in NAMES]
-SURVIVORS = [w for w in WRONG if w.caught_by not in NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +64,7 @@ def test_the_right_backend_passes_the_gate(verify, catalogue, part):
     assert {r.job.check for r in records} == set(NAMES)
 
 
-@pytest.mark.parametrize("wrong", CAUGHT, ids=lambda w: w.name)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda w: w.name)
 def test_a_wrong_backend_is_failed_by_the_check_meant_for_it(verify, wrong):
     """And where it stands alone, by no check before it: so that none of the checks is dispensable."""
     before = CHECKS[: NAMES.index(wrong.caught_by) + 1]
@@ -78,16 +76,8 @@ def test_a_wrong_backend_is_failed_by_the_check_meant_for_it(verify, wrong):
     assert {r.verdict.status for r in records} <= {Status.PASS, Status.FAIL, Status.NOT_RUN}, "a fault is a FAIL"
 
 
-@pytest.mark.parametrize("wrong", SURVIVORS, ids=lambda w: w.name)
-def test_a_survivor_waits_for_what_does_not_exist_yet(verify, wrong, request):
-    """Once the gate fails one this test fails: give it that `caught_by`."""
-    waits_for = wrong.waits_for or f"the check {wrong.caught_by}"
-    request.applymarker(pytest.mark.xfail(reason=f"waits for {waits_for}", strict=True))
-    assert judged(verify(f"wrong_backends:backends.{wrong.attribute}", ["smoke"]), Status.FAIL)
-
-
 def test_every_check_has_a_wrong_backend_that_no_check_before_it_catches():
-    assert {w.caught_by for w in CAUGHT if w.alone} == set(NAMES)
+    assert {w.caught_by for w in WRONG if w.alone} == set(NAMES)
 
 
 def test_wrong_backends_have_distinct_names_and_say_what_is_wrong():

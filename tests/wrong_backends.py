@@ -2,8 +2,7 @@
 
 The docstring of a class is its fault in a sentence. `real` cites a bug of the same kind in a public tracker.
 `caught_by` names a check that fails it on some case of `smoke` (and of `also`, cases of the gate that smoke lacks).
-`alone`: no check that runs before that one sees it, so it shows that the check is needed. `caught_by` None marks a
-survivor, with what it waits for. `backends` holds them all: `wrong_backends.py:backends.flipped_kernel`.
+`alone`: no check that runs before that one sees it, so it shows that the check is needed. `backends` holds them all: `wrong_backends.py:backends.flipped_kernel`.
 """
 
 import re
@@ -25,11 +24,10 @@ class Wrong:
 
     name: str
     fault: str
-    caught_by: str | None
+    caught_by: str
     real: str = ""
     also: tuple[str, ...] = ()
     alone: bool = False
-    waits_for: str = ""
 
     @property
     def attribute(self):
@@ -983,10 +981,10 @@ class StridesIgnored(Right):
         return super().load(spec, np.lib.stride_tricks.as_strided(a, a.shape, strides))
 
 
-# === survivors ===================================================================================================
+# === extremes =====================================================================================================
 
 
-@caught_by(None, "microsoft/onnxruntime#28976", waits_for="an axis beyond 2048")
+@caught_by("integers", "microsoft/onnxruntime#28976")
 class IndicesInF16(Right):
     """Indices are computed in float16, which rounds them beyond 2048."""
 
@@ -994,7 +992,7 @@ class IndicesInF16(Right):
         return super().positions(spec, axis).astype(np.float16).astype(int)
 
 
-@caught_by(None, waits_for="the saturation recipe: x, w in {-128, 127}")
+@caught_by("integers")
 class PairsSaturate(Right):
     """Sums of two int8 products saturate at 16 bits, as pmaddubsw does."""
 

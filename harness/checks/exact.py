@@ -29,10 +29,17 @@ def judge_integers(problem: Problem, run: Run) -> Verdict:
     Toeplitz product equals the exact result rounded once to the output's type. Averages are equal where
     the divisor is a power of two. Winograd with dyadic matrices (F(2, 3)) is exact on integers that are smaller by what
     its transforms amplify. Classes that round in between (FFT, F(4, 3)) meet their bound, and round to the exact integer
-    where that bound is below 1/4.
+    where that bound is below 1/4. Bytes are tried at -128 and 127 too, in pairs whose sum leaves 16 bits.
     """
     ops, ref = problem.data(*problem.exact)
-    return judge_exact(problem, problem.output(run, *problem.exact), ops, ref, shrunk=True)
+    verdict = judge_exact(problem, problem.output(run, *problem.exact), ops, ref, shrunk=True)
+    if verdict.status is not Status.PASS or problem.spec.in_dtype != "i8" or not _room_to_saturate(problem.spec):
+        return verdict
+    extreme = judge_exact(problem, problem.output(run, "saturating"), *problem.data("saturating"), shrunk=True)
+    if extreme.status is not Status.PASS:
+        return replace(extreme, message=f"on bytes of -128 and 127: {extreme.message}")
+    shared = sorted(set(verdict.details["decoys"]) & set(extreme.details["decoys"]))
+    return replace(verdict, compared=verdict.compared + extreme.compared, details={"decoys": shared})
 
 
 def judge_impulses(problem: Problem, run: Run) -> Verdict:
@@ -105,6 +112,11 @@ def needs_bound(problem: Problem, *, shrunk: bool) -> bool:
     """Whether exact data may come out rounded: by the class, or by a divisor that is no power of two."""
     exact = problem.is_exact if shrunk else problem.is_direct
     return not exact or (problem.spec.op == "avg_pool" and not _dyadic(problem.spec))
+
+
+def _room_to_saturate(spec: ConvSpec) -> bool:
+    """Whether every sum of extreme products stays within i32."""
+    return not spec.is_pool and spec.accumulation_length * 2**14 + 100 < 2**31
 
 
 def _dyadic(spec: ConvSpec) -> bool:

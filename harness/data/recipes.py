@@ -58,6 +58,21 @@ def integers(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     return typed(spec, x, w, b)
 
 
+def saturating(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
+    """Bytes of -128 and 127 whose neighbouring products have one sign: a sum of two in 16 bits saturates.
+
+    Weights of a pair of channels agree in sign, and so does x; Intel's `vpmaddubsw` and its like add such pairs.
+    """
+    assert spec.w_shape is not None
+    sign = signs(words(-(-spec.in_channels // 2), *key, "x"))
+    x = np.repeat(sign, 2)[: spec.in_channels].reshape(1, -1, *(1,) * spec.rank)
+    lead = spec.w_shape[:2]
+    pairs = signs(words(lead[0] * (-(-lead[1] // 2)), *key, "w")).reshape(lead[0], -1)
+    w = np.repeat(pairs, 2, axis=1)[:, : lead[1]].reshape(*lead, *(1,) * spec.rank)
+    full = [np.where(np.broadcast_to(a, shape) < 0, -128.0, 127.0) for a, shape in ((x, spec.x_shape), (w, spec.w_shape))]
+    return typed(spec, full[0], full[1], _small_bias(spec, key))
+
+
 def input_impulses(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     """Isolated ones in x, so far apart that no output sees two; every weight a different integer.
 
@@ -130,6 +145,7 @@ def tap_order(taps: int, i: int) -> int:
 
 RECIPES: dict[str, Recipe] = {
     "integers": integers,
+    "saturating": saturating,
     "input_impulses": input_impulses,
     "tap_impulses": tap_impulses,
     "identity_tap": identity_tap,
@@ -142,7 +158,7 @@ RECIPES: dict[str, Recipe] = {
     "near_overflow": real.near_overflow,
 }
 #: Recipes whose data change with the seed: those that hold real numbers.
-SEEDED = frozenset(RECIPES) - {"integers", "input_impulses", "tap_impulses"}
+SEEDED = frozenset(RECIPES) - {"integers", "saturating", "input_impulses", "tap_impulses"}
 
 
 def draw(recipe: str, spec: ConvSpec, case: str, seed: int, *more: object) -> Operands:

@@ -122,6 +122,7 @@ class Desk:
     def __post_init__(self) -> None:
         self.arrays = self.arena.arrays(self.lay)
         self._bytes = self.arena.view(self.lay.size)
+        self._places = self.lay.guards
         self._guard = ""
         self.guard("ones")
 
@@ -131,7 +132,7 @@ class Desk:
             return
         self._guard = kind
         self._bands = {}
-        for _, start, end in self.lay.guards:
+        for _, start, end in self._places:
             self._bands[start] = self._filling(kind, end - start)
             self._bytes[start:end] = self._bands[start]
 
@@ -153,18 +154,17 @@ class Desk:
 
     def damage(self, ops: Operands) -> str | None:
         """What was written that must not be, in a sentence; None if nothing was."""
-        for text, start, end in self.lay.guards:
+        for text, start, end in self._places:
             band, right = self._bytes[start:end], self._bands[start]
             if band != right:
                 wrong = [i for i, (c, r) in enumerate(zip(band, right, strict=True)) if c != r]
                 self._bytes[start:end] = right
                 return f"wrote {len(wrong)} bytes {text}, the first at byte {wrong[0]} of the guard band"
         for name, a in zip(("x", "w", "b"), ops.arrays, strict=True):
-            if a is None:
+            if a is None or not a.size:
                 continue
-            now = self.arrays[name].view(np.uint8) if a.size else None
-            was = np.ascontiguousarray(a).view(np.uint8)
-            if now is not None and not np.array_equal(now, was):
+            now, was = self.arrays[name].view(np.uint8), np.ascontiguousarray(a).view(np.uint8)
+            if now.tobytes() != was.tobytes():  # memcmp: five times as fast as comparing arrays
                 at = tuple(int(i) for i in np.argwhere(now != was)[0])
                 return f"changed its input {name} in place, first at {[*at[:-1], at[-1] // a.itemsize]}"
         return None

@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 
-from harness.backend import BackendInfo, Device
+from harness.backend import BackendInfo
 from harness.checks import Problem, RunEnded, weaken
 from harness.checks.contract import pattern, unwritten, unwritten_verdict
 from harness.data import Operands
@@ -19,7 +19,7 @@ from harness.run.arena import Desk, Layout, layout
 from harness.run.fpmode import NORMAL
 from harness.run.limits import Limits
 from harness.run.link import Link, trouble_status
-from harness.run.messages import Call, Done, Loaded, Prepare, Reply, Trouble
+from harness.run.messages import Call, Done, Loaded, Prepare, Release, Reply, Trouble
 from harness.run.plan import Batch
 from harness.run.process import WorkerGone
 
@@ -55,7 +55,7 @@ class Session:
         self.last = (ops, out)
         if (what := desk.damage(ops)) is not None:
             raise RunEnded(Verdict(Status.FAIL, what, compared=1, mismatches=1))
-        _same_mode(reply.fp_mode, self.batch.device, "run()")
+        self._same_mode(reply.fp_mode, "run()")
         if spec.out_type.is_float and bool(np.any(missing := unwritten(out, spec.out_dtype, poison))):
             raise RunEnded(unwritten_verdict(missing))
         return out
@@ -71,21 +71,44 @@ class Session:
         if not isinstance(loaded, Loaded):
             raise RunEnded(Verdict(trouble_status(loaded), f"could not be loaded: {loaded.message}"))
         if self._desk is None or self._generation != self.link.generation:
-            _same_mode(loaded.fp_mode, self.batch.device, "its import")
+            self._same_mode(loaded.fp_mode, "its import")
             lay = layout(spec)
             self._desk = Desk(self.link.arena, lay, spec.out_dtype)
             self._generation = self.link.generation
             reply = self._ask(Prepare(spec, self.batch.device.name, lay), self.limits.load_seconds, "prepare")
             assert isinstance(reply, Done)
-            _same_mode(reply.fp_mode, self.batch.device, "prepare()")
+            self._same_mode(reply.fp_mode, "prepare()")
         return self._desk
 
-    def _ask(self, request: Prepare | Call, seconds: float, stage: str = "run") -> Reply:
+    def release(self) -> Verdict | None:
+        """Leave what was prepared, while the case is there to be charged; the verdict if that goes wrong."""
+        if self._desk is None or self._generation != self.link.generation or not self.link.alive:
+            return None
+        try:
+            reply = self._ask(Release(), self.limits.seconds, "__exit__")
+            assert isinstance(reply, Done)
+            self._same_mode(reply.fp_mode, "__exit__()")
+        except RunEnded as e:
+            return e.verdict
+        return None
+
+    def _same_mode(self, mode: str, who: str) -> None:
+        """FAIL where the floating-point mode was left changed, unless the device declares it."""
+        device = self.batch.device
+        if mode == NORMAL or device.denormals != "gradual" or device.rounding != "nearest":
+            return
+        self.link.discard()
+        text = f"{who} left the floating-point mode changed: {mode}"
+        raise RunEnded(Verdict(Status.FAIL, text, compared=1, mismatches=1))
+
+    def _ask(self, request: Prepare | Call | Release, seconds: float, stage: str = "run") -> Reply:
         try:
             reply = self.link.ask(request, seconds)
         except WorkerGone as e:
             raise RunEnded(Verdict(e.status, f"in {stage}(): {e.message}", details=_log(e))) from None
         if isinstance(reply, Trouble):
+            if reply.kind == "memory":
+                self.link.discard()
             details = {"traceback": reply.traceback} if reply.traceback else {}
             text = reply.message if reply.kind == "unsupported" else f"in {stage}(): {reply.message}"
             raise RunEnded(Verdict(trouble_status(reply), text, details=details))
@@ -94,13 +117,6 @@ class Session:
 
 def _log(gone: WorkerGone) -> dict[str, str]:
     return {"log": gone.log} if gone.log else {}
-
-
-def _same_mode(mode: str, device: Device, who: str) -> None:
-    """FAIL where the floating-point mode was left changed, unless the device declares it."""
-    if mode == NORMAL or device.denormals != "gradual" or device.rounding != "nearest":
-        return
-    raise RunEnded(Verdict(Status.FAIL, f"{who} left the floating-point mode changed: {mode}", compared=1, mismatches=1))
 
 
 def judge_batch(
@@ -147,6 +163,10 @@ def judge_batch(
             break
         if check.name == "contract" and verdict.status is not Status.PASS:
             blocked = f"the contract check ended with {verdict.status}"
+    left = session.release()
+    if left is not None:
+        at = "contract" if "contract" in verdicts else batch.checks[-1].name
+        verdicts[at] = left if verdicts[at].status is Status.PASS else verdicts[at]
     verdicts = weaken(verdicts, frozenset(c.name for c in batch.checks if c.data))
     records = [Record(job, _finished(verdicts[job.check]), *spent[job.check], digest=batch.case.version) for job in batch.jobs]
     if keep is not None:

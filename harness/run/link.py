@@ -23,6 +23,11 @@ class Link(Protocol):
         """The memory shared with the server."""
         ...
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is a server to ask."""
+        ...
+
     def ask(self, request: Request, seconds: float) -> Reply:
         """Send a request; see `WorkerProcess.ask`."""
         ...
@@ -33,6 +38,10 @@ class Link(Protocol):
 
     def abandon(self) -> None:
         """End at once, though another thread waits for a reply; nothing is started again."""
+        ...
+
+    def discard(self) -> None:
+        """Start afresh after damage that would be charged to the next case."""
         ...
 
     def close(self) -> None:
@@ -57,6 +66,11 @@ class WorkerLink:
     def pid(self) -> int:
         """The living worker's process id; 0 if there is none."""
         return self._worker.pid if self._worker is not None else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether a worker lives."""
+        return self._worker is not None
 
     @property
     def arena(self) -> Arena:
@@ -92,6 +106,10 @@ class WorkerLink:
             self._worker = self._loaded = None
             raise
 
+    def discard(self) -> None:
+        """End a worker that is damaged (memory exhausted, floating-point mode changed); the next call starts another."""
+        self.close()
+
     def abandon(self) -> None:
         """Kill the worker, from any thread: who waits for it gets `WorkerGone`, and no other is started."""
         self._abandoned = True
@@ -117,6 +135,7 @@ class LocalLink:
         self.reference = reference
         self.generation = 1
         self.arena = Arena()
+        self.alive = True
         self._server = Server(self.arena, interruptible=True)
         self._loaded: Loaded | Trouble | None = None
 
@@ -131,6 +150,9 @@ class LocalLink:
     def ask(self, request: Request, seconds: float) -> Reply:
         """Answer at once; `seconds` cannot be enforced here."""
         return self._server.answer(request)
+
+    def discard(self) -> None:
+        """Do nothing: there is no other process."""
 
     def abandon(self) -> None:
         """Do nothing: this thread runs the backend."""

@@ -62,6 +62,11 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Release:
+    """Leave what was prepared. Reply: Done or Trouble."""
+
+
+@dataclass(frozen=True)
 class Done:
     """It returned. Seconds are of the call alone; `phases` and `device_seconds` as the backend tells them."""
 
@@ -80,5 +85,5 @@ class Trouble:
     traceback: str = ""
 
 
-Request = Load | Ask | Prepare | Call
+Request = Load | Ask | Prepare | Call | Release
 Reply = Loaded | Answers | Done | Trouble

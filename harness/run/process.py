@@ -13,13 +13,14 @@ import multiprocessing as mp
 import os
 import pickle
 import re
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from multiprocessing import forkserver, resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import send_handle
 from types import ModuleType
@@ -73,6 +74,9 @@ class WorkerProcess:
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that trimming it frees memory
         try:
             self._conn, self._process = _start(self.arena.fd, self._log, limits)
+            self._poll = select.poll()  # one for life: making a selector costs more than a round trip
+            self._poll.register(self._conn.fileno(), select.POLLIN)
+            self._poll.register(self._process.sentinel, select.POLLIN)
         except (OSError, EOFError) as e:
             self.arena.close()
             raise WorkerGone(Status.ERROR, f"no worker process could be started: {e}") from e
@@ -92,8 +96,8 @@ class WorkerProcess:
         deadline = time.monotonic() + seconds
         pause = min(_POLL, seconds)
         while True:
-            if wait([self._conn, self._process.sentinel], pause):
-                if self._conn.poll():
+            if ready := self._poll.poll(pause * 1e3):
+                if any(fd == self._conn.fileno() for fd, _ in ready):
                     with contextlib.suppress(EOFError, OSError):
                         reply = _read(self._conn.recv_bytes())
                         self._trim_log()

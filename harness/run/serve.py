@@ -18,7 +18,7 @@ from harness.registry import load
 from harness.run.arena import Arena
 from harness.run.fpmode import fp_mode
 from harness.run.layouts import LAYOUTS
-from harness.run.messages import Answers, Ask, Call, Done, Load, Loaded, Prepare, Reply, Request, Trouble
+from harness.run.messages import Answers, Ask, Call, Done, Load, Loaded, Prepare, Release, Reply, Request, Trouble
 
 
 @dataclass
@@ -42,6 +42,7 @@ class Server:
             Ask: self._ask,
             Prepare: self._prepare,
             Call: self._call,
+            Release: self._release,
         }
         try:
             return handlers[type(request)](request)
@@ -110,6 +111,11 @@ class Server:
             fp_mode(),
         )
 
+    def _release(self, request: Release) -> Reply:
+        start = perf_counter()
+        self.close()
+        return Done(perf_counter() - start, fp_mode=fp_mode())
+
     def close(self) -> None:
         """Release what was prepared."""
         self.arguments = ()
@@ -134,7 +140,7 @@ def plain(info: BackendInfo) -> BackendInfo:
 def describe(e: BaseException) -> str:
     """`Type: message`, on one line, of bounded length."""
     try:
-        text = str(e)
+        text = " ".join(str(e).split())
     except Exception as failed:  # noqa: BLE001 - a foreign exception's __str__ may raise anything
         text = f"(its message cannot be shown: {type(failed).__name__})"
     name = type(e).__qualname__

@@ -22,6 +22,8 @@ from harness.run.messages import Trouble
 from harness.run.serve import Server, describe
 
 _PR_SET_PDEATHSIG = 1
+#: Bytes of private memory beyond the limit: thread stacks and allocators reserve without using.
+HEADROOM = 256 << 20
 #: Keeps the working directory off the fork server's import path; no affair of what a backend starts.
 SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -34,7 +36,7 @@ def main(conn: Connection, memory: int) -> None:
     conn : Connection
         A Unix socket; the arena's and the log's descriptors come first.
     memory : int
-        RLIMIT_DATA, bytes.
+        The limit on resident memory, bytes; RLIMIT_DATA is `HEADROOM` more.
     """
     _die_with_parent()
     os.environ.pop(SAFE_PATH, None)
@@ -45,7 +47,9 @@ def main(conn: Connection, memory: int) -> None:
     _redirect(log)
     faulthandler.enable(file=log)
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        # Above the polled limit, so that what grows slowly is found by the poll and what asks for too much at once here.
+        hard = memory + HEADROOM
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     server = Server(arena)
