@@ -2,7 +2,8 @@
 
 The docstring of a class is its fault in a sentence. `real` cites a bug of the same kind in a public tracker.
 `caught_by` names a check that fails it on some case of `smoke` (and of `also`, cases of the gate that smoke lacks).
-`alone`: no check that runs before that one sees it, so it shows that the check is needed. `backends` holds them all: `wrong_backends.py:backends.flipped_kernel`.
+`alone`: no check that runs before that one sees it, so it shows that the check is needed. `backends` holds them all:
+`wrong_backends.py:backends.flipped_kernel`.
 """
 
 import re
