@@ -61,7 +61,7 @@ def judge_wide_range(problem: Problem, run: Run) -> Verdict:
 
     The bound is that of positive data, max(8, 4 sqrt K) u A: once a large term is in the sum every addition rounds in
     its size, however small what is added, so errors grow with sqrt K although signs are random (10.1 u A measured for
-    right kernels at K = 297, where zero-mean data give 2). An accumulator or an intermediate of narrower range
+    a right kernel at K = 105, where zero-mean data give 2). An accumulator or an intermediate of narrower range
     (float16 transforms, a fixed point) leaves it.
     """
     return bounded(problem, run, "wide_range", "positive")
