@@ -50,6 +50,8 @@ class Settings:
         Bytes that a worker may hold.
     cases : tuple of Path
         More case files, or folders of them.
+    waivers : Path, optional
+        Known failures, see `harness.catalogue.waivers`.
     give_up_after : int
         Crashes, hangs or exhausted memories after which a backend is not tried further.
     source : Path, optional
@@ -66,6 +68,7 @@ class Settings:
     timeout: float = 30.0
     memory: int = 2 << 30
     cases: tuple[Path, ...] = ()
+    waivers: Path | None = None
     give_up_after: int = 3
     source: Path | None = None
 
@@ -233,6 +236,7 @@ _PARSERS: dict[str, Callable[[Any, Path], Any]] = {
     "timeout": _quantity(parse_seconds, "30s"),
     "memory": _quantity(parse_bytes, "2GB"),
     "cases": _paths,
+    "waivers": _path,
     "give_up_after": _integer(1),
 }
 assert set(_PARSERS) == {f.name for f in fields(Settings)} - {"source"}

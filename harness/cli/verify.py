@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,6 +109,7 @@ def _campaign(settings: Settings, request: Request, options: dict[str, Any], run
         give_up_after=settings.give_up_after,
         skip=frozenset(store.done(run_id)) if store is not None and run_id else frozenset(),
         keep=_keeper(options["save_arrays"], options["outputs"]),
+        waive=_waiver(settings),
     )
     campaign = Campaign(
         cases,
@@ -177,6 +178,18 @@ def _carry_out(
     if options["outputs"].wanted:
         options["outputs"].write(store.info(run_id), store.records(run_id), campaign.cases, campaign.reports)
     return code
+
+
+def _waiver(settings: Settings) -> Callable[[Record], Record]:
+    """What the settings' known failures make of a record."""
+    from datetime import UTC, datetime
+
+    from harness.catalogue.waivers import load_waivers, waive
+
+    if settings.waivers is None:
+        return lambda record: record
+    waivers, today = load_waivers(settings.waivers), datetime.now(UTC).date()
+    return lambda record: waive(waivers, record, today)
 
 
 def _oracle_threads() -> None:

@@ -45,6 +45,8 @@ class Options:
         Jobs that are done already (`--resume`).
     keep : callable, optional
         See `judge_batch`.
+    waive : callable
+        Turns a record into what known failures make of it (`harness.catalogue.waivers`).
     """
 
     jobs: int = 2
@@ -54,6 +56,7 @@ class Options:
     give_up_after: int = 3
     skip: frozenset[Job] = frozenset()
     keep: Keep | None = None
+    waive: Callable[[Record], Record] = lambda record: record
 
 
 class Runner:
@@ -101,7 +104,7 @@ class Runner:
         Every planned job is yielded exactly once (those in `options.skip` aside), as NOT_RUN where the run
         was cut short: by the budget, by `fail_fast`, by an interrupt (which is raised again at the end).
         """
-        known = [r for r in self.plan.known if r.job not in self.options.skip]
+        known = [self.options.waive(r) for r in self.plan.known if r.job not in self.options.skip]
         if known:
             yield known
             self._note(known)
@@ -142,7 +145,7 @@ class Runner:
 
     def run_here(self) -> Iterator[list[Record]]:
         """The same in the calling thread, for links in this process: a debugger's breakpoint works."""
-        known = [r for r in self.plan.known if r.job not in self.options.skip]
+        known = [self.options.waive(r) for r in self.plan.known if r.job not in self.options.skip]
         if known:
             yield known
             self._note(known)
@@ -246,7 +249,8 @@ class Runner:
     def _judge(self, batch: Batch, link: Link) -> list[Record]:
         info = self.reports[batch.backend].info
         assert info is not None
-        return judge_batch(batch, info, link, self.oracle, self.options.limits, self.options.keep)
+        records = judge_batch(batch, info, link, self.oracle, self.options.limits, self.options.keep)
+        return [self.options.waive(r) for r in records]
 
     def _return(self, batch: Batch, link: Link, records: Sequence[Record]) -> None:
         with self._lock:
