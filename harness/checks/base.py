@@ -94,6 +94,11 @@ class Problem:
         """Whether the class only multiplies by the weights and adds, so that zero terms stay exact zeros."""
         return self.info.algorithm_for(self.spec).kind == "direct"
 
+    @property
+    def cuts_output(self) -> bool:
+        """Whether the device truncates where the output's type is narrower than the accumulator's."""
+        return self.device.rounding == "truncate" and self.spec.out_dtype != self.spec.acc_dtype
+
     def output(self, run: Run, recipe: object, *more: object) -> np.ndarray:
         """The backend's output on a recipe's data; run once, then kept for the checks that follow."""
         key = (recipe, *more)

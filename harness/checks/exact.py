@@ -109,9 +109,9 @@ def judge_exact(problem: Problem, y: np.ndarray, ops: Operands, ref: Reference, 
 
 
 def needs_bound(problem: Problem, *, shrunk: bool) -> bool:
-    """Whether exact data may come out rounded: by the class, or by a divisor that is no power of two."""
+    """Whether exact data may come out rounded: by the class, by a divisor that is no power of two, by a cut output."""
     exact = problem.is_exact if shrunk else problem.is_direct
-    return not exact or (problem.spec.op == "avg_pool" and not _dyadic(problem.spec))
+    return not exact or problem.cuts_output or (problem.spec.op == "avg_pool" and not _dyadic(problem.spec))
 
 
 def _room_to_saturate(spec: ConvSpec) -> bool:

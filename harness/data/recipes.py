@@ -61,14 +61,18 @@ def integers(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
 def saturating(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     """Bytes of -128 and 127 whose neighbouring products have one sign: a sum of two in 16 bits saturates.
 
-    Weights of a pair of channels agree in sign, and so does x; Intel's `vpmaddubsw` and its like add such pairs.
+    Weights of a pair of input channels of a group agree in sign, and so does x; Intel's `vpmaddubsw` and its like add
+    such pairs. Only (-128)(-128) twice leaves 16 bits, so the first pair of every group is that.
     """
     assert spec.w_shape is not None
-    sign = signs(words(-(-spec.in_channels // 2), *key, "x"))
-    x = np.repeat(sign, 2)[: spec.in_channels].reshape(1, -1, *(1,) * spec.rank)
-    lead = spec.w_shape[:2]
-    pairs = signs(words(lead[0] * (-(-lead[1] // 2)), *key, "w")).reshape(lead[0], -1)
-    w = np.repeat(pairs, 2, axis=1)[:, : lead[1]].reshape(*lead, *(1,) * spec.rank)
+    g, per, out = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
+    pairs = -(-per // 2)
+    sign = signs(words(g * pairs, *key, "x")).reshape(g, pairs)
+    both = signs(words(g * out * pairs, *key, "w")).reshape(g, out, pairs)
+    sign[:, 0], both[..., 0] = -1.0, -1.0
+    x = np.repeat(sign, 2, axis=1)[:, :per].reshape(1, -1, *(1,) * spec.rank)
+    w = np.repeat(both, 2, axis=2)[..., :per]  # (group, output, input), stored so by a convolution
+    w = (w if spec.op == "conv" else w.swapaxes(1, 2)).reshape(*spec.w_shape[:2], *(1,) * spec.rank)
     full = [np.where(np.broadcast_to(a, shape) < 0, -128.0, 127.0) for a, shape in ((x, spec.x_shape), (w, spec.w_shape))]
     return typed(spec, full[0], full[1], _small_bias(spec, key))
 

@@ -70,7 +70,7 @@ def tolerance(
     device : Device
         Its declared rounding and denormals widen the bound: truncation doubles every u, and makes c
         max(8, 4 sqrt K) on zero-mean data and K on positive; flushing adds (K+1) tiny, flushed inputs
-        tiny (sum|w| + sum|x|) more.
+        tiny (sum|w| + sum|x|) more (of the input's type where an input is subnormal), a flushed output its tiny.
     data : {'zero-mean', 'positive'}
     ops : Operands
     ref : Reference
@@ -79,20 +79,23 @@ def tolerance(
     Returns
     -------
     ndarray of float64, broadcastable to `spec.out_shape`
-        All zeros where equality by value is asked (max_pool).
+        All zeros where equality by value is asked (max_pool where denormals are gradual).
 
     Raises
     ------
     NoBound
         If the class has none.
     """
-    if spec.op == "max_pool" or not spec.out_type.is_float:
+    if not spec.out_type.is_float or (spec.op == "max_pool" and device.denormals == "gradual"):
         return np.zeros(())
+    if spec.op == "max_pool":
+        return np.where(np.abs(ref.hi) < spec.in_type.tiny, spec.in_type.tiny, 0.0)
     coarse = 2.0 if device.rounding == "truncate" else 1.0
     u, k = coarse * spec.acc_type.unit_roundoff, tap_lengths(spec)
     size = np.abs(ref.hi)
     if spec.op == "avg_pool":
-        e = np.maximum(8.0, 4.0 * np.sqrt(k)) * u * ref.scale + 3.0 * u * size
+        cut = device.rounding == "truncate" and data == "positive"  # errors of one sign
+        e = (np.maximum(8.0, k) if cut else constant("positive", k, u)) * u * ref.scale + 3.0 * u * size
     else:
         e = _class_error(spec, algorithm, device, data, ops, ref, k, u)
         if ops.b is not None:
@@ -101,7 +104,8 @@ def tolerance(
     e = e + _underflow(spec, device, ops, k)
     if spec.out_dtype == spec.acc_dtype:
         return e
-    return e + coarse * spec.out_type.unit_roundoff * (size + e) + spec.out_type.eta
+    least = np.where((device.denormals == "gradual") | (size > spec.out_type.tiny + e), spec.out_type.eta, spec.out_type.tiny)
+    return e + coarse * spec.out_type.unit_roundoff * (size + e) + least
 
 
 def unit(spec: ConvSpec, ref: Reference) -> np.ndarray:
@@ -175,7 +179,8 @@ def _underflow(spec: ConvSpec, device: Device, ops: Operands, k: np.ndarray) -> 
         return np.where(k > 0, (k + 1) * t.eta / 2, 0.0)
     flush = (k + 1) * t.tiny
     if device.denormals == "flush-inputs":
-        flush = flush + t.tiny * k * sum(
-            float(np.max(np.abs(a.astype(np.float64)), initial=0.0)) for a in (ops.x, ops.w) if a is not None
-        )
+        sizes = [np.abs(a.astype(np.float64)) for a in (ops.x, ops.w) if a is not None]
+        small = any(bool(np.any((a > 0) & (a < spec.in_type.tiny))) for a in sizes)
+        tiny = max(t.tiny, spec.in_type.tiny) if small else t.tiny  # an f16 input may be lost before an f32 sum begins
+        flush = flush + tiny * (k * sum(float(np.max(a, initial=0.0)) for a in sizes) + (small and ops.w is None))
     return flush
