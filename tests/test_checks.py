@@ -35,7 +35,7 @@ def problem(spec, algorithm=DIRECT, literal=None, **info):
 def right(spec):
     """A backend that rounds the exact result to the accumulator and then to the output."""
 
-    def run(ops, *, poison=0, guard="ones", layout="C"):
+    def run(ops, *, poison=0, guard="ones", layout="C", spec=spec, fresh=False):
         return narrow(fsum_reference(spec, ops).astype(numpy_dtype(spec.acc_dtype)), spec)
 
     return run

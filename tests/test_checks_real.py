@@ -35,7 +35,7 @@ def judged(check, fn, spec, device=HOST, seed=0, **info):
     case = Case(f"fuzz-{spec.digest[:8]}", "fuzz", spec, "a fact", "hand: a test")
     problem = Problem(case, spec, BackendInfo("b", **{"nan_max_pool": "propagate", **info}), device, OracleCache(seed))
 
-    def run(ops, *, poison=0, guard="ones", layout="C"):
+    def run(ops, *, poison=0, guard="ones", layout="C", spec=spec, fresh=False):
         return fn(spec, ops.x, ops.w, ops.b)
 
     run.last = None

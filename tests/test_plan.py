@@ -8,11 +8,10 @@ from harness.backend import BackendInfo, Device, Limits
 from harness.catalogue import load_catalogue
 from harness.checks import Check
 from harness.records import Job, Record, Status, Verdict
-from harness.run.plan import REFUSAL, SPECIFICATION, Plan, make_plan, refusal, select_devices
+from harness.run.plan import REFUSAL, SPECIFICATION, Plan, asked, make_plan, refusal, select_devices
 from harness.run.probe import ProbeReport
 
 CASES = load_catalogue().select(["lecture-conv1d-*", "invalid-op-unknown"])
-SPECS = [c.spec for c in CASES if c.spec is not None]
 DEVICES = (Device("Big GPU 1"), Device("Big GPU 2"), Device("cpu"))
 
 
@@ -24,6 +23,9 @@ CHECKS = (
     Check("contract", "", no_judge, lambda *a: None),
     Check("sums", "", no_judge, lambda case, *a: None if case.spec.bias else "there is no bias"),
 )
+
+
+SPECS = asked(CASES, CHECKS)
 
 
 def report(name="b", why=None, workspace=0, devices=DEVICES, **more):

@@ -5,12 +5,16 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
 import harness.cli.outputs
+from harness.checks import Trial
 from harness.cli.errors import UsageProblem
 from harness.cli.outputs import PICTURES, Outputs
+from harness.data import Operands
 from harness.records import Job, Record, Status, Verdict
+from harness.spec import ConvSpec
 from harness.store import Store
 
 BACKENDS = """
@@ -156,12 +160,15 @@ def test_a_page_without_jinja_says_what_to_install(tmp_path, monkeypatch):
         Outputs(options(html_folder=str(tmp_path)))
 
 
+TRIAL = Trial(ConvSpec("max_pool", (3,), (3,)), Operands(np.zeros((1, 1, 3))), np.zeros((1, 1, 1)))
+
+
 def test_a_few_failures_a_backend_are_kept_each_of_another_case(tmp_path):
     outputs = Outputs(options(html_folder=str(tmp_path)))
     for backend in ("a", "b"):
         for i in range(10):
             for check in ("x", "y"):
-                outputs.keep(Record(Job(f"case-{i}", backend, "cpu", check), Verdict(Status.FAIL)), None, b"")
+                outputs.keep(Record(Job(f"case-{i}", backend, "cpu", check), Verdict(Status.FAIL)), TRIAL)
     assert {b: [r.job.check for r, *_ in held.values()] for b, held in outputs._kept.items()} == {
         b: ["x"] * PICTURES for b in ("a", "b")
     }
@@ -169,5 +176,5 @@ def test_a_few_failures_a_backend_are_kept_each_of_another_case(tmp_path):
 
 def test_without_a_page_nothing_is_kept(tmp_path):
     outputs = Outputs(options(junit_file=str(tmp_path / "j.xml")))
-    outputs.keep(Record(Job("c", "a", "cpu", "x"), Verdict(Status.FAIL)), None, b"")
+    outputs.keep(Record(Job("c", "a", "cpu", "x"), Verdict(Status.FAIL)), TRIAL)
     assert not outputs._kept

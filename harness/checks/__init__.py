@@ -4,7 +4,7 @@
 left out of the plan, with the reason that `applies` gives.
 """
 
-from harness.checks.base import Check, Problem, RunEnded
+from harness.checks.base import Check, Problem, RunEnded, Trial
 from harness.checks.contract import CONTRACT
 from harness.checks.equivariance import EQUIVARIANCE
 from harness.checks.exact import IMPULSES, INTEGERS, LITERAL
@@ -21,6 +21,7 @@ from harness.checks.real import (
     WIDE_RANGE,
     ZERO_MEAN,
 )
+from harness.checks.symmetry import REVERSAL
 from harness.checks.taint import NAN_TAINT, READ_GUARDS
 from harness.checks.weak import weaken
 
@@ -28,7 +29,7 @@ CHECKS: tuple[Check, ...] = (
     CONTRACT, LITERAL, INTEGERS, IMPULSES, OPERATOR, NAN_TAINT, READ_GUARDS,
     IDENTITY, REPEAT, ZERO_INPUT, NEGATION, SCALING,
     ZERO_MEAN, POSITIVE, GRADED, WIDE_RANGE, DENORMAL, NEAR_OVERFLOW, INFINITY,
-    EQUIVARIANCE, LAYOUT,
+    EQUIVARIANCE, LAYOUT, REVERSAL,
 )  # fmt: skip
 
-__all__ = ["CHECKS", "Check", "Problem", "RunEnded", "weaken"]
+__all__ = ["CHECKS", "Check", "Problem", "RunEnded", "Trial", "weaken"]

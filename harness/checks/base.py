@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.backend import BackendInfo, Device
 from harness.catalogue import Case
-from harness.data import Operands
+from harness.data import Operands, draw
 from harness.oracle import Reference, tolerance
 from harness.oracle.cache import OracleCache
 from harness.oracle.toom import exact_factor
@@ -32,16 +32,35 @@ class RunEnded(Exception):
         self.verdict = verdict
 
 
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One call: what was asked, on which operands, and what came back (None if nothing did)."""
+
+    spec: ConvSpec
+    ops: Operands
+    out: np.ndarray | None = None
+
+
 class Run(Protocol):
-    """Calls the backend under judgement; `last` holds the operands and the output that were looked at last."""
+    """Calls the backend under judgement; `last` is the trial that was looked at last."""
 
-    last: tuple[Operands, np.ndarray | None] | None
+    last: Trial | None
 
-    def __call__(self, ops: Operands, *, poison: int = 0, guard: str = "ones", layout: str = "C") -> np.ndarray:
+    def __call__(
+        self,
+        ops: Operands,
+        *,
+        poison: int = 0,
+        guard: str = "ones",
+        layout: str = "C",
+        spec: ConvSpec | None = None,
+        fresh: bool = False,
+    ) -> np.ndarray:
         """The output on `ops`, a copy of the harness's own.
 
         `poison` chooses one of two patterns that the output holds beforehand, `guard` one of `GUARDS` for the
-        bands around the arrays, `layout` one of the declared memory layouts for the operands. Raises `RunEnded` if
+        bands around the arrays, `layout` one of the declared memory layouts for the operands. `spec` is another
+        specification than the case's, one of the check's `related`; `fresh` prepares anew. Raises `RunEnded` if
         nothing came back, or if guard bands, inputs or unwritten elements show a broken contract.
         """
         ...
@@ -72,6 +91,10 @@ class Problem:
     def data(self, recipe: object, *more: object) -> tuple[Operands, Reference]:
         """Operands of a recipe and their reference."""
         return self.oracle.get(str(recipe), self.spec, self.case.id, *more)
+
+    def integers(self) -> Operands:
+        """Integers on which the class is exact, without their reference; see `exact`."""
+        return draw(str(self.exact[0]), self.spec, self.case.id, self.oracle.seed, *self.exact[1:])
 
     def tolerance(self, data: str, ops: Operands, ref: Reference) -> np.ndarray:
         """The bound that holds for the declared class; see `harness.oracle.tolerance`."""
@@ -104,9 +127,18 @@ class Problem:
         key = (recipe, *more)
         ops = self.data(recipe, *more)[0]
         if key not in self._outputs:
-            self._outputs[key] = run(ops)
-        run.last = (ops, self._outputs[key])
+            self._outputs[key] = run(ops, spec=self.spec)
+        run.last = Trial(self.spec, ops, self._outputs[key])
         return self._outputs[key]
+
+    def on(self, spec: ConvSpec) -> Problem:
+        """The same case's problem posed for another specification, with outputs of its own."""
+        return self if spec == self.spec else replace(self, spec=spec, _outputs={})
+
+
+def alone(spec: ConvSpec) -> tuple[ConvSpec, ...]:
+    """No other specification."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +154,9 @@ class Check:
         (case, spec, info) -> None, or the reason why the theorem does not hold there for such a backend.
     data : bool
         Whether its data decide if a case is WEAK.
+    related : callable
+        spec -> the other specifications on which it runs the backend; where one of them is not taken, the check does
+        not apply.
     """
 
     name: str
@@ -129,6 +164,7 @@ class Check:
     judge: Callable[[Problem, Run], Verdict]
     applies: Callable[[Case, ConvSpec, BackendInfo], str | None]
     data: bool = False
+    related: Callable[[ConvSpec], tuple[ConvSpec, ...]] = alone
 
     @property
     def theorem(self) -> str:

@@ -8,18 +8,18 @@ from typing import Any
 import click
 import numpy as np
 
+from harness.checks import Trial
 from harness.cli.console import clean
-from harness.data import Operands
 from harness.records import Record
 
 
 def keeper(directory: Path) -> Any:
     """A function that writes the arrays of a failed job to `directory`/case/backend-check.npz."""
 
-    def keep(record: Record, ops: Operands, out: Any) -> None:
+    def keep(record: Record, trial: Trial) -> None:
         folder = directory / record.job.case
         name = "".join(c if c.isalnum() or c in "._-" else "_" for c in f"{record.job.backend}-{record.job.check}")
-        arrays = {"x": ops.x, "w": ops.w, "b": ops.b, "out": out}
+        arrays: dict[str, Any] = {"x": trial.ops.x, "w": trial.ops.w, "b": trial.ops.b, "out": trial.out}
         held = {k: a.astype(np.float32) if a.dtype.name == "bfloat16" else a for k, a in arrays.items() if a is not None}
         try:
             folder.mkdir(parents=True, exist_ok=True)

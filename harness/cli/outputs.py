@@ -24,6 +24,7 @@ from harness.records import Job, Record, Status
 
 if TYPE_CHECKING:
     from harness.catalogue import Case
+    from harness.checks import Trial
     from harness.run.probe import ProbeReport
     from harness.store import RunRow
 
@@ -78,7 +79,7 @@ class Outputs:
         if self.html is not None:
             _need_jinja()
             _check_folder(Path(self.html))
-        self._kept: dict[str, dict[str, tuple[Record, Any, Any]]] = defaultdict(dict)
+        self._kept: dict[str, dict[str, tuple[Record, Trial]]] = defaultdict(dict)
         self._lock = Lock()
 
     @property
@@ -86,14 +87,14 @@ class Outputs:
         """Whether there is anything to write."""
         return any(target is not None for target in (self.junit, self.markdown, self.html))
 
-    def keep(self, record: Record, ops: Any, out: Any) -> None:
+    def keep(self, record: Record, trial: Trial) -> None:
         """Remember the arrays of a failure; called by the runner, from any of its threads."""
-        if self.html is None or out is None or record.verdict.status is not Status.FAIL:
+        if self.html is None or trial.out is None or record.verdict.status is not Status.FAIL:
             return
         with self._lock:
             held = self._kept[record.job.backend]
             if record.job.case not in held and len(held) < PICTURES:
-                held[record.job.case] = record, ops, out
+                held[record.job.case] = record, trial
 
     def write(self, run: RunRow, records: Sequence[Record], cases: Iterable[Case], reports: Sequence[ProbeReport] = ()) -> None:
         """Write what was asked for.
@@ -133,12 +134,11 @@ class Outputs:
         drawn: dict[Job, Any] = {}
         for backend, held in self._kept.items():
             report = by_name[backend]
-            for record, ops, out in held.values():
-                spec = cases[record.job.case].spec
+            for record, trial in held.values():
                 device = next((d for d in report.devices if d.name == record.job.device), None)
-                if spec is None or report.info is None or device is None:
+                if trial.out is None or report.info is None or device is None:
                     continue
-                made = picture(spec, report.info.algorithm_for(spec), device, record.verdict, ops, out)
+                made = picture(trial.spec, report.info.algorithm_for(trial.spec), device, record.verdict, trial.ops, trial.out)
                 if made is not None:
                     drawn[record.job] = made
         return drawn

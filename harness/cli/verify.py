@@ -24,7 +24,7 @@ from harness.cli.words import alternatives
 
 if TYPE_CHECKING:
     from harness.catalogue import Case
-    from harness.checks import Check
+    from harness.checks import Check, Trial
     from harness.records import Record
     from harness.run.campaign import Campaign
     from harness.run.plan import Plan
@@ -323,9 +323,9 @@ def _keeper(directory: Path | None, outputs: Outputs) -> Any:
 
     save = keeper(directory)
 
-    def keep(record: Record, ops: Any, out: Any) -> None:
-        outputs.keep(record, ops, out)
-        save(record, ops, out)
+    def keep(record: Record, trial: Trial) -> None:
+        outputs.keep(record, trial)
+        save(record, trial)
 
     return keep
 

@@ -15,7 +15,7 @@ from harness.checks import CHECKS, Check
 from harness.oracle.cache import OracleCache
 from harness.records import Record
 from harness.run.link import Link, LocalLink, WorkerLink
-from harness.run.plan import Plan, make_plan
+from harness.run.plan import Plan, asked, make_plan
 from harness.run.probe import ProbeReport, probe_links
 from harness.run.runner import Options, Runner
 
@@ -63,7 +63,7 @@ class Campaign:
         self._links = [self._link(r) for r in references]
         self._oracle = OracleCache(seed, oracle_directory)
         self._runner: Runner | None = None
-        specs = [c.spec for c in cases if c.spec is not None]
+        specs = asked(cases, checks)
         try:
             self.reports: list[ProbeReport] = probe_links(self._links, specs, self.options.limits)
         except BaseException:

@@ -3,56 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
 
 from harness.backend import BackendInfo
-from harness.checks import Problem, RunEnded, weaken
+from harness.checks import Problem, RunEnded, Trial, weaken
 from harness.checks.contract import pattern, unwritten, unwritten_verdict
 from harness.data import Operands
 from harness.oracle.bound import NoBound
 from harness.oracle.cache import OracleCache
 from harness.records import Record, Status, Verdict
-from harness.run.arena import Desk, Layout, layout
+from harness.run.arena import Desk, layout
 from harness.run.fpmode import NORMAL
 from harness.run.limits import Limits
 from harness.run.link import Link, trouble_status
 from harness.run.messages import Call, Done, Loaded, Prepare, Release, Reply, Trouble
 from harness.run.plan import Batch
 from harness.run.process import WorkerGone
+from harness.spec import ConvSpec
 
-#: What a failure leaves for --save-arrays: (record, operands, output or None).
-Keep = Callable[[Record, Operands, "np.ndarray | None"], None]
+#: What a failure leaves for --save-arrays and the pages: the record and the trial that it was found on.
+Keep = Callable[[Record, Trial], None]
 
 
 @dataclass
 class Session:
-    """Calls of one backend on one specification. `__call__` is the `Run` that checks are given."""
+    """Calls of one backend on a case. `__call__` is the `Run` that checks are given."""
 
     link: Link
     limits: Limits
     batch: Batch
     seconds: float = 0.0
-    last: tuple[Operands, np.ndarray | None] | None = None
+    last: Trial | None = None
     _desk: Desk | None = None
     _generation: int = -1
-    _layout: Layout | None = field(default=None)
+    _spec: ConvSpec | None = None
 
-    def __call__(self, ops: Operands, *, poison: int = 0, guard: str = "ones", layout: str = "C") -> np.ndarray:
+    def __call__(
+        self,
+        ops: Operands,
+        *,
+        poison: int = 0,
+        guard: str = "ones",
+        layout: str = "C",
+        spec: ConvSpec | None = None,
+        fresh: bool = False,
+    ) -> np.ndarray:
         """Run once; see `harness.checks.base.Run`."""
-        spec = self.batch.case.spec
+        spec = spec or self.batch.case.spec
         assert spec is not None
-        self.last = (ops, None)
-        desk = self._prepared()
+        self.last = Trial(spec, ops)
+        desk = self._prepared(spec, fresh)
         desk.guard(guard)
         desk.place(ops, pattern(spec.out_dtype, poison))
         reply = self._ask(Call(layout), self.limits.seconds)
         assert isinstance(reply, Done)
         self.seconds += reply.seconds
         out = desk.arrays["out"].copy()
-        self.last = (ops, out)
+        self.last = Trial(spec, ops, out)
         if (what := desk.damage(ops)) is not None:
             raise RunEnded(Verdict(Status.FAIL, what, compared=1, mismatches=1))
         self._same_mode(reply.fp_mode, "run()")
@@ -60,19 +70,17 @@ class Session:
             raise RunEnded(unwritten_verdict(missing))
         return out
 
-    def _prepared(self) -> Desk:
-        """A living worker with this specification prepared, and a desk over its arena."""
-        spec = self.batch.case.spec
-        assert spec is not None
+    def _prepared(self, spec: ConvSpec, fresh: bool) -> Desk:
+        """A living worker with `spec` prepared, and a desk over its arena."""
         try:
             loaded = self.link.load()
         except WorkerGone as e:
             raise RunEnded(Verdict(e.status, f"while it was loaded: {e.message}", details=_log(e))) from None
         if not isinstance(loaded, Loaded):
             raise RunEnded(Verdict(trouble_status(loaded), f"could not be loaded: {loaded.message}"))
-        if self._desk is None or self._generation != self.link.generation:
+        if self._desk is None or self._generation != self.link.generation or fresh or spec != self._spec:
             self._same_mode(loaded.fp_mode, "its import")
-            lay = layout(spec)
+            self._spec, lay = spec, layout(spec)
             self._desk = Desk(self.link.arena, lay, spec.out_dtype)
             self._generation = self.link.generation
             reply = self._ask(Prepare(spec, self.batch.device.name, lay), self.limits.load_seconds, "prepare")
@@ -141,7 +149,7 @@ def judge_batch(
     verdicts: dict[str, Verdict] = {}
     spent: dict[str, tuple[float, float]] = {}
     blocked = ""
-    lasts: dict[str, tuple[Operands, np.ndarray | None] | None] = {}
+    lasts: dict[str, Trial | None] = {}
     for check in batch.checks:
         start, before = perf_counter(), session.seconds
         if blocked:
@@ -173,7 +181,7 @@ def judge_batch(
         for record in records:
             last = lasts.get(record.job.check)
             if record.verdict.status in (Status.FAIL, Status.WEAK, Status.ERROR, Status.CRASH, Status.TIMEOUT) and last:
-                keep(record, *last)
+                keep(record, last)
     return records
 
 

@@ -16,6 +16,7 @@ from harness.checks import Check
 from harness.records import Job, Record, Status, Verdict
 from harness.run.arena import layout
 from harness.run.probe import ProbeReport
+from harness.spec import ConvSpec
 
 #: The backend's name in jobs that try the specification itself.
 SPECIFICATION = "spec"
@@ -85,7 +86,7 @@ def make_plan(
     ----------
     cases : sequence of Case
     reports : sequence of ProbeReport
-        Asked for the specifications of `cases` (those that have one), in order.
+        Asked for the specifications `asked(cases, checks)`, in order.
     checks : sequence of Check
         Cheapest first.
     device : str, optional
@@ -98,7 +99,7 @@ def make_plan(
     batches: list[Batch] = []
     known: list[Record] = []
     left_out: Counter[tuple[str, str]] = Counter()
-    position = 0
+    places = {spec: i for i, spec in enumerate(asked(cases, checks))}
     for case in cases:
         if case.spec is None:
             if refusals:
@@ -108,19 +109,44 @@ def make_plan(
             applied = []
             for check in checks:
                 reason = check.applies(case, case.spec, report.info or BackendInfo(report.name))
+                reason = reason or _related_refused(check, case.spec, report, places, memory)
                 if reason is None:
                     applied.append(check)
                 else:
                     left_out[check.name, reason] += 1
-            for place, verdict in _places(report, position, device, case, memory):
+            for place, verdict in _places(report, places[case.spec], device, case, memory):
                 jobs = tuple(Job(case.id, report.name, place.name, c.name) for c in applied)
                 if verdict is None:
                     if jobs:
                         batches.append(Batch(case, i, place, tuple(applied), jobs))
                 else:
                     known += [Record(j, verdict, digest=case.version) for j in jobs]
-        position += 1
     return Plan(tuple(batches), tuple(known), dict(left_out))
+
+
+def asked(cases: Sequence[Case], checks: Sequence[Check]) -> tuple[ConvSpec, ...]:
+    """Every specification on which a backend may be run: those of the cases, and what the checks relate to them."""
+    specs: dict[ConvSpec, None] = {}
+    for case in cases:
+        if case.spec is not None:
+            specs[case.spec] = None
+            for check in checks:
+                specs.update(dict.fromkeys(check.related(case.spec)))
+    return tuple(specs)
+
+
+def _related_refused(
+    check: Check, spec: ConvSpec, report: ProbeReport, places: Mapping[ConvSpec, int], memory: int
+) -> str | None:
+    """Why the backend cannot do the other specifications that a check needs; None if it can."""
+    if not report.why_not:
+        return None
+    for other in check.related(spec):
+        if (reason := report.why_not[places[other]]) is not None:
+            return f"it needs a specification that the backend does not take: {reason}"
+        if layout(other).size + report.workspace[places[other]] > memory:
+            return "it needs a specification that does not fit into `memory`"
+    return None
 
 
 def select_devices(devices: Sequence[Device], wanted: str | None) -> tuple[Device, ...]:
