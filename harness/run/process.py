@@ -69,6 +69,7 @@ class WorkerProcess:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._ending = threading.Lock()
         self.arena = Arena()
         self._log = Arena().fd
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that trimming it frees memory
@@ -129,12 +130,15 @@ class WorkerProcess:
         self._process.kill()
 
     def kill(self) -> None:
-        """End the process and free what the parent holds."""
-        if self._process.is_alive():
-            self._process.kill()
-        self._process.join(5)
-        self._conn.close()
-        self.arena.close()
+        """End the process and free what the parent holds, once, whichever thread comes first."""
+        with self._ending:
+            if self._conn.closed:
+                return
+            if self._process.is_alive():
+                self._process.kill()
+            self._process.join(5)
+            self._conn.close()
+            self.arena.close()
 
     def _death(self) -> WorkerGone:
         self._process.join(5)

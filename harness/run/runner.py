@@ -24,6 +24,8 @@ from harness.run.probe import ProbeReport
 _FATAL = frozenset({Status.CRASH, Status.TIMEOUT, Status.OOM})
 #: Seconds that the cases at hand have to finish after an interrupt; a second interrupt ends them at once.
 GRACE = 1.0
+#: Seconds that a thread has to notice that its worker was killed, at the end.
+PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Runner:
         self._fatal: Counter[int] = Counter()
         self._stop = ""
         self._open: list[Link] = list(links)
+        self._threads: list[threading.Thread] = []
         self._started = time.monotonic()
 
     def records(self) -> Iterator[list[Record]]:
@@ -114,6 +117,7 @@ class Runner:
             threading.Thread(target=self._drive, args=(done,), daemon=True, name=f"convproof-{i}")
             for i in range(min(self.options.jobs, max(1, sum(map(len, self._lanes.values())))))
         ]
+        self._threads = threads
         for t in threads:
             t.start()
         alive = len(threads)
@@ -171,6 +175,8 @@ class Runner:
         """End every worker; one that another thread waits for is killed."""
         self._stop = self._stop or "the run was cut short"
         self._abandon()
+        for thread in self._threads:  # a descriptor that one closes may be another's by the time a second closes it
+            thread.join(PATIENCE)
         for link in self._open:
             if link not in self._busy:
                 link.close()
