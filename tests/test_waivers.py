@@ -96,7 +96,7 @@ def test_a_wrong_file_is_refused_with_its_line(tmp_path, text, message):
     [
         (ENTRY.format(case="lecture-conv1d-valid", expires="2999-12-31"), 0, {"XFAIL"}),
         (ENTRY.format(case="lecture-conv1d-valid", expires="2020-01-01"), 1, {"FAIL"}),
-        (ENTRY.format(case="another-case", expires="2999-12-31"), 1, {"FAIL"}),
+        (ENTRY.format(case="lecture-conv1d-full", expires="2999-12-31"), 1, {"FAIL"}),
     ],
 )
 def test_verify_reads_the_settings_waivers(tmp_path, monkeypatch, entry, code, statuses):
@@ -107,3 +107,31 @@ def test_verify_reads_the_settings_waivers(tmp_path, monkeypatch, entry, code, s
     arguments = ["verify", "lecture-conv1d-valid", "-b", "k.py:backend", "--check", "integers", "--json", "out.json"]
     assert CliRunner().invoke(main, arguments).exit_code == code
     assert {r["status"] for r in json.loads((tmp_path / "out.json").read_text())["records"]} == statuses
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (ENTRY.format(case="lecture-conv1d-vald", expires="2999-12-31"), "no case matches 'lecture-conv1d-vald'"),
+        (ENTRY.format(case="lecture-*", expires="2999-12-31") + "    check: intgers\n", "did you mean 'integers'?"),
+        (ENTRY.format(case="lecture-conv1d-valid", expires="2999-12-31") + "    check: saturation\n", "no check matches"),
+        (ENTRY.format(case="basic-rank-1d", expires="2999-12-31") + "    check: literal\n", "applies to none of the cases"),
+    ],
+)
+def test_an_entry_that_can_match_nothing_is_refused_with_its_line(tmp_path, monkeypatch, entry, said):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, entry)
+    (tmp_path / "convproof.toml").write_text('waivers = "known.yaml"\n')
+    (tmp_path / "k.py").write_text(BACKEND)
+    refused = CliRunner().invoke(main, ["verify", "lecture-conv1d-valid", "basic-rank-1d", "-b", "k.py:backend"])
+    assert refused.exit_code == 2
+    assert "known.yaml:2: stale:" in refused.output
+    assert said in refused.output
+
+
+def test_an_entry_about_cases_or_backends_that_do_not_run_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, ENTRY.format(case="lecture-conv1d-full", expires="2999-12-31"))
+    (tmp_path / "convproof.toml").write_text('waivers = "known.yaml"\n')
+    (tmp_path / "k.py").write_text(BACKEND)
+    assert CliRunner().invoke(main, ["verify", "lecture-conv1d-valid", "-b", "k.py:backend", "--list"]).exit_code == 0

@@ -9,13 +9,14 @@
         expires: 2027-01-31
 
 A waived job that ends badly is XFAIL; one that passes is XPASS, which fails the run: the entry is to be removed.
-After `expires` an entry waives nothing, and what it waived says so.
+After `expires` an entry waives nothing, and what it waived says so. An entry that can match nothing (no such case or
+check, or a check that does not apply to the cases) is refused before anything runs.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from fnmatch import fnmatchcase
@@ -73,6 +74,38 @@ def load_waivers(path: Path) -> tuple[Waiver, ...]:
     if not isinstance(root.value, dict) or set(root.value) != {"waivers"} or not isinstance(root.value["waivers"].value, list):
         raise CatalogueError(path, root.line, "a file of waivers is a mapping with one key, waivers:, that holds a list")
     return tuple(_waiver(node, path) for node in root.value["waivers"].value)
+
+
+def refuse_stale(
+    waivers: Sequence[Waiver], jobs: Collection[Job], *, cases: Collection[str], checks: Collection[str], ran: Collection[str]
+) -> None:
+    """Refuse the first entry that can match nothing.
+
+    Parameters
+    ----------
+    waivers : sequence of Waiver
+    jobs : collection of Job
+        What is planned, for every check.
+    cases, checks : collection of str
+        Ids of all cases that there are, and names of all checks.
+    ran : collection of str
+        Ids of the cases that are planned: an entry about others is none of this run's business.
+
+    Raises
+    ------
+    CatalogueError
+        With the entry's place.
+    """
+    backends = {j.backend for j in jobs}
+    for w in waivers:
+        path, _, line = w.where.rpartition(":")
+        for what, glob, names in (("case", w.case, cases), ("check", w.check, checks)):
+            if not any(fnmatchcase(name, glob) for name in names):
+                raise CatalogueError(Path(path), int(line), f"stale: no {what} matches {glob!r}: {nearest(glob, names)}")
+        here = any(fnmatchcase(c, w.case) for c in ran) and any(fnmatchcase(b, w.backend) for b in backends)
+        if here and not any(w.covers(j) for j in jobs):
+            text = f"stale: check {w.check!r} applies to none of the cases {w.case!r} on {w.backend!r}: remove the entry"
+            raise CatalogueError(Path(path), int(line), text)
 
 
 def waive(waivers: Sequence[Waiver], record: Record, today: date) -> Record:

@@ -83,6 +83,7 @@ def _verify(settings: Settings, options: dict[str, Any]) -> int:
         with _campaign(settings, request, options, run_id, store) as campaign:
             plan = campaign.plan(device=request.device, refusals=not request.checks)
             plan = plan if only is None else plan.narrowed(only)
+            _refuse_stale_waivers(settings, campaign, plan, request)
             if options["list_only"]:
                 show_plan(plan)
                 return 0
@@ -190,6 +191,25 @@ def _waiver(settings: Settings) -> Callable[[Record], Record]:
         return lambda record: record
     waivers, today = load_waivers(settings.waivers), datetime.now(UTC).date()
     return lambda record: waive(waivers, record, today)
+
+
+def _refuse_stale_waivers(settings: Settings, campaign: Campaign, plan: Plan, request: Request) -> None:
+    """Refuse known failures that can match nothing; where the plan is only a part, it cannot tell which checks apply."""
+    from harness.catalogue.waivers import load_waivers, refuse_stale
+    from harness.checks import CHECKS
+    from harness.cli.selection import project_catalogue
+
+    if settings.waivers is None:
+        return
+    part = bool(request.checks or request.failures_of)
+    jobs = [] if part else [j for b in plan.batches for j in b.jobs] + [r.job for r in plan.known]
+    refuse_stale(
+        load_waivers(settings.waivers),
+        jobs,
+        cases=[c.id for c in (*project_catalogue(settings).cases, *campaign.cases)],
+        checks=[c.name for c in CHECKS],
+        ran=[c.id for c in campaign.cases],
+    )
 
 
 def _oracle_threads() -> None:
