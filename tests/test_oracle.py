@@ -232,7 +232,7 @@ def same(a, b):
 
 
 def test_memory_holds_what_was_asked_last(counted):
-    cache = OracleCache(0, limit=2 * SIZE + SIZE // 2)
+    cache = OracleCache(0, limit=2 * (SIZE + cache_module.ENTRY) + SIZE // 2)
     first = cache.get("integers", SPEC, "a")[1]
     assert cache.get("integers", SPEC, "a")[1] is first
     cache.get("integers", SPEC, "b")

@@ -28,6 +28,8 @@ class Request:
     seed : int
     failures_of : str, optional
         The run whose bad jobs alone are repeated.
+    shard : str, optional
+        `K/N`: only every N-th of the cases, the K-th first.
     """
 
     selection: tuple[str, ...]
@@ -37,6 +39,7 @@ class Request:
     device: str | None
     seed: int
     failures_of: str | None = None
+    shard: str | None = None
 
     def as_data(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -54,6 +57,8 @@ class Request:
 def from_options(settings: Settings, options: Mapping[str, Any]) -> Request:
     """What the command line asks for, completed by the settings."""
     seed = options["seed"] if options["seed"] is not None else settings.seed
+    if options["shard"] and seed is None:
+        raise UsageProblem("the shards of a run share their data: pin them with --seed N, the same N for all of them")
     return Request(
         selection=tuple(_lasting(s) for s in options["selection"] or settings.suite),
         backends=tuple(_lasting(b) for b in options["backends"] or settings.backends),
@@ -61,6 +66,7 @@ def from_options(settings: Settings, options: Mapping[str, Any]) -> Request:
         checks=options["checks"],
         device=options["device"],
         seed=secrets.randbits(32) if seed is None else seed,
+        shard=options["shard"],
     )
 
 
@@ -74,7 +80,9 @@ def _lasting(text: str) -> str:
 
 def resumed(store: Store, options: Mapping[str, Any]) -> tuple[str, Request]:
     """Id and request of the last run, which was cut short."""
-    given = [n for n in ("selection", "backends", "require", "checks", "device", "seed") if options[n] not in (None, ())]
+    given = [
+        n for n in ("selection", "backends", "require", "checks", "device", "seed", "shard") if options[n] not in (None, ())
+    ]
     if given:
         raise UsageProblem(f"--resume goes on with what the run was asked for: leave out {', '.join(given)}")
     row = store.info("last")

@@ -1,4 +1,4 @@
-"""`convproof runs`: the runs that the store holds; what they said, out to a file, or gone."""
+"""`convproof runs`: the runs that the store holds; what they said, joined, out to a file, or gone."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from harness.store.model import RunRow, default_path
 if TYPE_CHECKING:
     from harness.store.database import Store
 
-_HELP = """List, export and prune the stored runs.
+_HELP = """List, merge, export and prune the stored runs.
 
 RUN is `last`, `last~1` (the one before), an id, or the beginning of one. The store is the file that
 CONVPROOF_STORE names, else the setting `store`, else .convproof/runs.sqlite."""
 
 
-@click.group("runs", help=_HELP, short_help="List, export and prune the stored runs.")
+@click.group("runs", help=_HELP, short_help="List, merge, export and prune the stored runs.")
 def command() -> None:
-    """List, export and prune the stored runs."""
+    """List, merge, export and prune the stored runs."""
 
 
 @command.command("list")
@@ -84,6 +84,25 @@ def show_run(run: str, limit: int, as_json: bool) -> None:
         console.print()
         title = f"failures, {len(bad)} of {failed}" if failed > len(bad) else "failures"
         print_table(console, tuple(bad[0]), [tuple(b.values()) for b in bad], title=title)
+
+
+@command.command("merge")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="STORE..."
+)
+def merge_runs(files: tuple[Path, ...]) -> None:
+    """Join the shards of a run.
+
+    Each STORE is the file in which one machine's `verify --shard K/N` kept its run, the last in it. The whole
+    becomes a run of this store, as if it had not been split.
+    """
+    from harness.cli.shards import merge
+    from harness.store.database import Store
+
+    with Store.open(default_path(load_settings().store)) as store:
+        run_id = merge(files, store)
+        row = store.info(run_id)
+    click.echo(f"run {run_id}: {summary(row.counts)}, of {len(files)} shards; convproof report {run_id}")
 
 
 @command.command("prune")

@@ -19,6 +19,7 @@ from harness.cli.errors import UsageProblem
 from harness.cli.outputs import Outputs, report_options
 from harness.cli.request import Request, from_options, last_failed, resumed
 from harness.cli.settings import Settings, load_settings
+from harness.cli.shards import Shard, part
 from harness.cli.units import Seconds
 from harness.cli.words import alternatives
 
@@ -41,6 +42,7 @@ INTERRUPTED = 130
 @click.option("--device", metavar="D", help="Part of a device's name, or `all`.")
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="A check to run; repeatable.")
 @click.option("--seed", type=click.IntRange(0), help="Pin the data; a fresh seed a run otherwise.")
+@click.option("--shard", type=Shard(), metavar="K/N", help="Only the K-th of N parts of the cases; `runs merge` joins them.")
 @click.option("--jobs", "-j", type=click.IntRange(1), help="Workers at once.")
 @click.option("--budget", type=Seconds(), metavar="60s", help="Start nothing after so long.")
 @click.option("-x", "--fail-fast", is_flag=True, help="Stop at the first bad verdict.")
@@ -98,7 +100,7 @@ def _campaign(settings: Settings, request: Request, options: dict[str, Any], run
     from harness.run.campaign import Campaign
     from harness.run.runner import Options
 
-    cases = project_catalogue(settings).select(request.selection)
+    cases = part(project_catalogue(settings).select(request.selection), request.shard)
     checks = _checks(request.checks)
     refs = references(settings, request.backends)
     refs += [r for r in (references(settings, request.require) if request.require else []) if r not in refs]
