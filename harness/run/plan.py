@@ -120,7 +120,8 @@ def make_plan(
                     if jobs:
                         batches.append(Batch(case, i, place, tuple(applied), jobs))
                 else:
-                    known += [Record(j, verdict, digest=case.version) for j in jobs]
+                    version = case.version
+                    known += [Record(j, verdict, digest=version) for j in jobs]
     return Plan(tuple(batches), tuple(known), dict(left_out))
 
 

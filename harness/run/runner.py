@@ -277,7 +277,8 @@ class Runner:
                 why = f"given up after {self._fatal[lane]} cases in a row killed or hung its worker (give_up_after)"
             else:
                 why = self._stop or "not reached"
-            rest += [Record(j, Verdict(Status.NOT_RUN, why), digest=batch.case.version) for j in batch.jobs]
+            version = batch.case.version
+            rest += [Record(j, Verdict(Status.NOT_RUN, why), digest=version) for j in batch.jobs]
         for waiting in self._lanes.values():
             waiting.clear()
         return rest

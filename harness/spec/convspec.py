@@ -200,7 +200,7 @@ class ConvSpec:
         return (self.batch, self.out_channels, *self.out_size)
 
     # --- cost -----------------------------------------------------------------------------
-    @cached_property
+    @property
     def tap_counts(self) -> tuple[tuple[int, ...], ...]:
         """For each axis and output position, the taps that read data and not zero padding.
 
@@ -208,12 +208,12 @@ class ConvSpec:
         is (in_channels/groups) times the product of its axes' entries; for a pool the product alone.
         """
         if self.op == "conv_transpose":
-            return tuple(tuple(geometry.transpose_tap_counts(a, o)) for a, o in zip(self.axes, self.out_size, strict=True))
+            return tuple(geometry.transpose_tap_counts(a, o) for a, o in zip(self.axes, self.out_size, strict=True))
         if self.padding_mode != "zeros":
             return tuple((a.m,) * o for a, o in zip(self.axes, self.out_size, strict=True))
-        return tuple(tuple(geometry.conv_tap_counts(a, o)) for a, o in zip(self.axes, self.out_size, strict=True))
+        return tuple(geometry.conv_tap_counts(a, o) for a, o in zip(self.axes, self.out_size, strict=True))
 
-    @cached_property
+    @property
     def divisor_counts(self) -> tuple[tuple[int, ...], ...]:
         """For each axis and output position, the factor of an average pool's divisor.
 
@@ -223,7 +223,7 @@ class ConvSpec:
         if not self.count_include_pad:
             return self.tap_counts
         return tuple(
-            tuple(geometry.conv_tap_counts(a, o, low=-a.lo, high=a.n + a.hi))
+            geometry.conv_tap_counts(a, o, low=-a.lo, high=a.n + a.hi)
             for a, o in zip(self.axes, self.out_size, strict=True)
         )
 
@@ -232,7 +232,7 @@ class ConvSpec:
         """Input channels that one output reads."""
         return 1 if self.is_pool else self.in_channels // self.groups
 
-    @cached_property
+    @property
     def accumulation_length(self) -> int:
         """K: the most products (for pools, elements) that any one output sums."""
         if not self.is_pool and self.padding_mode != "zeros":
@@ -240,7 +240,7 @@ class ConvSpec:
         most = geometry.most_transpose_taps if self.op == "conv_transpose" else geometry.most_conv_taps
         return self.channel_taps * prod(most(a, o) for a, o in zip(self.axes, self.out_size, strict=True))
 
-    @cached_property
+    @property
     def macs(self) -> int:
         """Multiply-accumulates that touch data (padding excluded); for pools, elements read."""
         if not self.is_pool and self.padding_mode != "zeros":
@@ -290,7 +290,7 @@ class ConvSpec:
             raise SpecError(f"{missing[0]} is missing: a specification needs {', '.join(required)}")
         return cls(**tuples)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Sixteen hex digits that name this specification's content."""
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import gcd
+
+#: Axes whose tap counts are kept: a run comes back to those of the cases at hand.
+KEPT = 4096
 
 
 @dataclass(frozen=True)
@@ -92,18 +96,21 @@ def transpose_size(a: Axis) -> int:
     return (a.n - 1) * a.s - a.lo - a.hi + a.extent + a.op
 
 
-def conv_tap_counts(a: Axis, out: int, *, low: int = 0, high: int | None = None) -> list[int]:
+@lru_cache(KEPT)
+def conv_tap_counts(a: Axis, out: int, *, low: int = 0, high: int | None = None) -> tuple[int, ...]:
     """How many taps of each output fall on positions in [low, high); default the input, [0, n)."""
     high = a.n if high is None else high
-    return [_conv_taps(a, o, low, high) for o in range(out)]
+    return tuple(_conv_taps(a, o, low, high) for o in range(out))
 
 
-def transpose_tap_counts(a: Axis, out: int) -> list[int]:
+@lru_cache(KEPT)
+def transpose_tap_counts(a: Axis, out: int) -> tuple[int, ...]:
     """How many (input, tap) pairs reach each output of a transposed convolution."""
     taps = _transpose_taps(a)
-    return [taps(o) for o in range(out)]
+    return tuple(taps(o) for o in range(out))
 
 
+@lru_cache(KEPT)
 def most_conv_taps(a: Axis, out: int) -> int:
     """The largest of `conv_tap_counts`, in closed form.
 
@@ -116,6 +123,7 @@ def most_conv_taps(a: Axis, out: int) -> int:
     )
 
 
+@lru_cache(KEPT)
 def most_transpose_taps(a: Axis, out: int) -> int:
     """The largest of `transpose_tap_counts`, in closed form.
 
@@ -130,11 +138,13 @@ def most_transpose_taps(a: Axis, out: int) -> int:
     )
 
 
+@lru_cache(KEPT)
 def conv_pairs(a: Axis, out: int) -> int:
     """The sum of `conv_tap_counts`, in closed form: pairs (o, k) with 0 <= o s + k d - lo < n."""
     return _lattice_points(a.s, out, a.d, a.m, a.n + a.lo) - _lattice_points(a.s, out, a.d, a.m, a.lo)
 
 
+@lru_cache(KEPT)
 def transpose_pairs(a: Axis, out: int) -> int:
     """The sum of `transpose_tap_counts`, in closed form: pairs (i, k) with 0 <= i s + k d - lo < out."""
     return _lattice_points(a.s, a.n, a.d, a.m, out + a.lo) - _lattice_points(a.s, a.n, a.d, a.m, a.lo)
