@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -34,11 +34,12 @@ class RunEnded(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One call: what was asked, on which operands, and what came back (None if nothing did)."""
+    """One call: what was asked, on which operands, what came back (None if nothing did), and how it was called."""
 
     spec: ConvSpec
     ops: Operands
     out: np.ndarray | None = None
+    how: Mapping[str, object] = field(default_factory=dict)
 
 
 class Run(Protocol):
@@ -65,6 +66,14 @@ class Run(Protocol):
         """
         ...
 
+    def together(self, sets: Sequence[Operands]) -> list[np.ndarray]:
+        """The outputs of the case's prepared object, run in as many threads at once; raises as a call does."""
+        ...
+
+    def elsewhere(self, ops: Operands) -> np.ndarray:
+        """The output in another worker, whose libraries have another thread count; raises as a call does."""
+        ...
+
 
 @dataclass(eq=False)
 class Problem:
@@ -87,6 +96,7 @@ class Problem:
     device: Device
     oracle: OracleCache
     _outputs: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
+    _bounds: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
 
     def data(self, recipe: object, *more: object) -> tuple[Operands, Reference]:
         """Operands of a recipe and their reference."""
@@ -99,6 +109,13 @@ class Problem:
     def tolerance(self, data: str, ops: Operands, ref: Reference) -> np.ndarray:
         """The bound that holds for the declared class; see `harness.oracle.tolerance`."""
         return tolerance(self.spec, self.info.algorithm_for(self.spec), self.device, data, ops, ref)
+
+    def bound(self, data: str, recipe: object, *more: object) -> np.ndarray:
+        """`tolerance` on a recipe's data; computed once."""
+        key = (data, recipe, *more)
+        if key not in self._bounds:
+            self._bounds[key] = self.tolerance(data, *self.data(recipe, *more))
+        return self._bounds[key]
 
     @cached_property
     def exact(self) -> tuple[object, ...]:
@@ -133,7 +150,7 @@ class Problem:
 
     def on(self, spec: ConvSpec) -> Problem:
         """The same case's problem posed for another specification, with outputs of its own."""
-        return self if spec == self.spec else replace(self, spec=spec, _outputs={})
+        return self if spec == self.spec else replace(self, spec=spec, _outputs={}, _bounds={})
 
 
 def alone(spec: ConvSpec) -> tuple[ConvSpec, ...]:
@@ -157,6 +174,8 @@ class Check:
     related : callable
         spec -> the other specifications on which it runs the backend; where one of them is not taken, the check does
         not apply.
+    workers : bool
+        Whether it needs a second worker process, so that it does not apply to backends run in the caller's process.
     """
 
     name: str
@@ -165,11 +184,22 @@ class Check:
     applies: Callable[[Case, ConvSpec, BackendInfo], str | None]
     data: bool = False
     related: Callable[[ConvSpec], tuple[ConvSpec, ...]] = alone
+    workers: bool = False
 
     @property
     def theorem(self) -> str:
         """What is true of every right backend, and where."""
-        return inspect.getdoc(self.judge) or ""
+        return self._parts[0]
+
+    @property
+    def example(self) -> str:
+        """A worked example in small numbers, as a doctest."""
+        return self._parts[1]
+
+    @property
+    def _parts(self) -> tuple[str, str]:
+        theorem, _, example = (inspect.getdoc(self.judge) or "").partition("\nExamples\n--------\n")
+        return theorem.strip(), example.strip()
 
 
 def always(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:

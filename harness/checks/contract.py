@@ -9,14 +9,15 @@ import numpy as np
 from harness.checks.base import Check, Problem, Run, always
 from harness.records import Status, Verdict
 
-#: Bytes that an output holds before a run, two patterns a type. Floats: NaNs of unlikely payloads.
-POISONS: Mapping[str, tuple[int, int]] = {
-    "f16": (0x7E5A, 0x7EA5),
-    "bf16": (0x7FDA, 0x7FE5),
-    "f32": (0x7FDA5A5A, 0x7FE5A5A5),
-    "f64": (0x7FFA5A5A5A5A5A5A, 0x7FFDA5A5A5A5A5A5),
-    "i8": (0x5A, 0x25),
-    "i32": (0x5A5A5A5A, 0x25A5A5A5),
+#: Bytes that an output holds before a run, two patterns a type. Floats: NaNs of unlikely payloads. The third, zeros,
+#: hides what was not written: a diagnosis tells by it whether a result was added to what was there.
+POISONS: Mapping[str, tuple[int, int, int]] = {
+    "f16": (0x7E5A, 0x7EA5, 0),
+    "bf16": (0x7FDA, 0x7FE5, 0),
+    "f32": (0x7FDA5A5A, 0x7FE5A5A5, 0),
+    "f64": (0x7FFA5A5A5A5A5A5A, 0x7FFDA5A5A5A5A5A5, 0),
+    "i8": (0x5A, 0x25, 0),
+    "i32": (0x5A5A5A5A, 0x25A5A5A5, 0),
 }
 
 
@@ -42,6 +43,19 @@ def judge(problem: Problem, run: Run) -> Verdict:
     floating-point mode (rounding, flushing) is unchanged. A value that happens to equal the poison (an
     integer may) is told apart by a second run with another poison. Holds for every right backend and
     every specification, the empty output included.
+
+    Examples
+    --------
+    Two outputs of three are written over the poison: the third shows, as do its bytes.
+
+    >>> import numpy as np
+    >>> from harness.checks.contract import pattern, unwritten
+    >>> hex(pattern("f32", 0))
+    '0x7fda5a5a'
+    >>> out = np.full(3, pattern("f32", 0)).view(np.float32)
+    >>> out[:2] = [5, -3]
+    >>> unwritten(out, "f32", 0).tolist()
+    [False, False, True]
     """
     out = problem.output(run, *problem.exact)
     if not problem.spec.out_type.is_float and bool(np.any(maybe := unwritten(out, problem.spec.out_dtype, 0))):

@@ -88,6 +88,17 @@ def judge(problem: Problem, run: Run) -> Verdict:
     lie wholly in data that the shift moved. Pools obey it there too. No oracle takes part in the exact form:
     on integers the two outputs are equal (classes that do not round); on real data
     |lhs - rhs| <= tol(lhs) + tol(rhs).
+
+    Examples
+    --------
+    Shifted by one: with circular padding everywhere, without it where the windows hold what was shifted.
+
+    >>> from harness.checks.worked import conv
+    >>> ring = {"padding": ((0, 1),), "padding_mode": "circular"}
+    >>> conv([1, 2, 4, 8], [1, -1], **ring), conv([8, 1, 2, 4], [1, -1], **ring)
+    ([-1, -2, -4, 7], [7, -1, -2, -4])
+    >>> conv([1, 2, 4, 8], [1, -1]), conv([0, 1, 2, 4], [1, -1])
+    ([-1, -2, -4], [-1, -1, -2])
     """
     spec = problem.spec
     draw = words(spec.rank, "fixed" if not spec.in_type.is_float else problem.oracle.seed, problem.case.id, "shift")

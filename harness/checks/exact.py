@@ -30,6 +30,17 @@ def judge_integers(problem: Problem, run: Run) -> Verdict:
     the divisor is a power of two. Winograd with dyadic matrices (F(2, 3)) is exact on integers that are smaller by what
     its transforms amplify. Classes that round in between (FFT, F(4, 3)) meet their bound, and round to the exact integer
     where that bound is below 1/4. Bytes are tried at -128 and 127 too, in pairs whose sum leaves 16 bits.
+
+    Examples
+    --------
+    In float32 every integer up to 2^24 is a number: added in any order, integers below it give one result. Beyond it, not.
+
+    >>> import numpy as np
+    >>> f = np.float32
+    >>> int(f(2**23) + f(5) + f(-7)), int(f(5) + f(-7) + f(2**23))
+    (8388606, 8388606)
+    >>> int(f(2**24) + f(1) + f(1)), int(f(1) + f(1) + f(2**24))
+    (16777216, 16777218)
     """
     ops, ref = problem.data(*problem.exact)
     verdict = judge_exact(problem, problem.output(run, *problem.exact), ops, ref, shrunk=True)
@@ -49,6 +60,16 @@ def judge_impulses(problem: Problem, run: Run) -> Verdict:
     o = (i + lo - k d)/s. Then each output channel has a single tap of 1 and x holds distinct integers: the
     output is x shifted by that tap. Both are exact in every class that does not round. Holds for every
     convolution; for a pool the first form alone.
+
+    Examples
+    --------
+    An impulse shows the kernel backwards in a cross-correlation; a kernel of one tap shows the input, shifted.
+
+    >>> from harness.checks.worked import conv
+    >>> conv([0, 0, 1, 0, 0], [5, 6, 7])
+    [7, 6, 5]
+    >>> conv([1, 2, 3, 4, 5], [0, 0, 1])
+    [3, 4, 5]
     """
     verdict = judge_exact(problem, problem.output(run, "input_impulses"), *problem.data("input_impulses"))
     if verdict.status is not Status.PASS or problem.spec.is_pool:
@@ -73,6 +94,16 @@ def judge_literal(problem: Problem, run: Run) -> Verdict:
     The numbers are integers or dyadic fractions that every sum holds exactly. The oracle must agree with
     the page before a backend is judged by it. For a photograph no output is printed: its grey values are
     integers and the weights dyadic, so that the oracle's result is exact and takes the page's place.
+
+    Examples
+    --------
+    The lecture's sum y[i] = sum_j h_j x_{i+j-1}, with h = (1, 0, -1).
+
+    >>> from harness.checks.worked import conv
+    >>> conv([1, 2, 4, 7, 11], [1, 0, -1])
+    [-3, -5, -7]
+    >>> 1 - 4, 2 - 7, 4 - 11
+    (-3, -5, -7)
     """
     photo, literal = problem.case.photo, problem.case.literal
     if photo is not None:

@@ -20,6 +20,16 @@ def judge(problem: Problem, run: Run) -> Verdict:
     element beyond an aligned address). On exact data the output equals that of contiguous, aligned operands; where a
     class or a divisor rounds, both meet the bound, so they differ by at most twice the tolerance. Not bit for bit on
     real data: other strides may well take another path.
+
+    Examples
+    --------
+    The same numbers lie in another order in memory, and are the same operand.
+
+    >>> import numpy as np
+    >>> c = np.array([[1, 2], [3, 4]], np.int8)
+    >>> f = np.asfortranarray(c)
+    >>> c.ravel("K").tolist(), f.ravel("K").tolist(), bool((c == f).all())
+    ([1, 2, 3, 4], [1, 3, 2, 4], True)
     """
     ops, ref = problem.data(*problem.exact)
     first = problem.output(run, *problem.exact)

@@ -25,6 +25,15 @@ def judge_repeat(problem: Problem, run: Run) -> Verdict:
 
     Same prepared object, operands, threads and alignment; the output's memory held another pattern before.
     A backend that declares `deterministic: false` (atomic additions, say) is held to twice the tolerance.
+
+    Examples
+    --------
+    Additions in another order give other bits: a sum whose order changes between calls is caught.
+
+    >>> import numpy as np
+    >>> a, b, c = np.float32([1, 1e8, -1e8])
+    >>> float(a + b + c), float(b + c + a)
+    (0.0, 1.0)
     """
     ops, ref = problem.data(_real(problem.spec))
     before = problem.output(run, _real(problem.spec))
@@ -38,6 +47,12 @@ def judge_zero_input(problem: Problem, run: Run) -> Verdict:
 
     Every product and transform of zeros is zero. For a pool of zeros, zeros. A device that truncates may deliver the
     bias one unit in the last place smaller where the output's type is narrower.
+
+    Examples
+    --------
+    >>> from harness.checks.worked import conv
+    >>> conv([0, 0, 0, 0], [5, 6])
+    [0, 0, 0]
     """
     ops = problem.data(_real(problem.spec))[0]
     zero = type(ops)(np.zeros_like(ops.x), ops.w, ops.b)
@@ -56,6 +71,17 @@ def judge_negation(problem: Problem, run: Run) -> Verdict:
 
     Rounding to nearest is symmetric, so every operation of a linear algorithm on -x gives the negative of what it
     gave on x. Not for max_pool, whose negative is min_pool.
+
+    Examples
+    --------
+    >>> from harness.checks.worked import conv
+    >>> conv([1, 2, 4], [1, -3]), conv([-1, -2, -4], [1, -3])
+    ([-5, -10], [5, 10])
+
+    A maximum has no such law: it would need the minimum.
+
+    >>> conv([1, 2, 4], (2,), op="max_pool"), conv([-1, -2, -4], (2,), op="max_pool")
+    ([2, 4], [-1, -2])
     """
     ops = without_bias(problem.spec, problem.data(_real(problem.spec))[0])
     y = run(ops) if problem.spec.bias else problem.output(run, _real(problem.spec))
@@ -71,6 +97,16 @@ def judge_scaling(problem: Problem, run: Run) -> Verdict:
     the range of normal numbers: k is -40 and 13 (in f16 -3 and 3) on numbers of order 1. Outputs of which either value
     is subnormal (or was rounded to 0: F(4, 3) leaves 3e-8 where terms cancel, less than an f16 holds) are left out, as
     long as both are. Holds for floating-point types, for every linear class and for max_pool.
+
+    Examples
+    --------
+    The sum is rounded, and eight times the operands give eight times the rounded sum; with three times they do not.
+
+    >>> import numpy as np
+    >>> f = np.float32
+    >>> x = f([1, 2**-24 * 1.5])
+    >>> [bool((x * f(k)).sum() == x.sum() * f(k)) for k in (8, 3)]
+    [True, False]
     """
     spec = problem.spec
     ops = without_bias(spec, problem.data("zero_mean")[0])

@@ -29,6 +29,18 @@ def judge(problem: Problem, run: Run) -> Verdict:
     backend's is made by running every impulse (in x for T, in w for X), and each entry is one product of a 1,
     exact in every class that does not round; the others meet their bound. The oracle must agree with the page
     first. Holds for every convolution without a bias.
+
+    Examples
+    --------
+    Column j is the response to impulse j; the matrix times x is the convolution.
+
+    >>> import numpy as np
+    >>> from harness.checks.worked import conv
+    >>> T = np.array([conv(e, [5, 6]) for e in np.eye(4)]).T
+    >>> T.tolist()
+    [[5, 6, 0, 0], [0, 5, 6, 0], [0, 0, 5, 6]]
+    >>> (T @ [1, 2, 3, 4]).tolist(), conv([1, 2, 3, 4], [5, 6])
+    ([17, 28, 39], [17, 28, 39])
     """
     matrix, literal = problem.case.matrix, problem.case.literal
     assert matrix is not None

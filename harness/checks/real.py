@@ -31,6 +31,18 @@ def judge_zero_mean(problem: Problem, run: Run) -> Verdict:
     3.97), where the worst-case bound K u A would let TF32 and bfloat16 shortcuts through; over 256 outputs
     or more the root mean square of err/(u A) is at most 1.5 (measured at most 0.38). FFT and Winograd are held to
     their own, normwise bounds; max_pool to equality. Holds for floating-point types.
+
+    Examples
+    --------
+    A product of two float32 numbers against the same in TF32, whose operands keep 11 bits, in
+    units u |w x|. The bound is 8.
+
+    >>> import numpy as np
+    >>> u, x, w = 2.0**-24, np.float32(1.2345678), np.float32(1.7654321)
+    >>> exact = float(x) * float(w)
+    >>> tf32 = [np.rint(float(v) * 2**10) / 2**10 for v in (x, w)]
+    >>> [round(abs(float(y) - exact) / (u * exact), 1) for y in (x * w, tf32[0] * tf32[1])]
+    [0.5, 786.8]
     """
     rms = problem.is_direct and not problem.spec.is_pool and problem.spec.out_dtype == problem.spec.acc_dtype
     return bounded(problem, run, "zero_mean", "zero-mean", rms=rms and problem.device.rounding == "nearest")
@@ -41,6 +53,17 @@ def judge_positive(problem: Problem, run: Run) -> Verdict:
 
     Random and distinct values of [1, 2); where K u > 0.1 the ceiling K u A holds instead. Higham & Mary (2019).
     A partial sum kept in a narrower type, which random signs keep small, grows here and loses its low bits.
+
+    Examples
+    --------
+    A sum kept in float16 stops growing where its numbers are 2 apart; in float32 it does not.
+
+    >>> import numpy as np
+    >>> total = np.float16(0)
+    >>> for _ in range(3000):
+    ...     total += np.float16(1)
+    >>> int(total), int(np.ones(3000, np.float32).sum())
+    (2048, 3000)
     """
     return bounded(problem, run, "positive", "positive")
 
@@ -53,6 +76,18 @@ def judge_graded(problem: Problem, run: Run) -> Verdict:
     so |y - y_ref| <= 8 u A elementwise with A as small as the output's own terms; transforms mix neighbours, which their
     normwise bounds allow. Where padding copies elements to squares of the other colour (circular, replicate), an output
     may read one large element and many small: the bound is that of `wide_range`.
+
+    Examples
+    --------
+    The output reads 1 and 5 beside 4096, whose weight is 0. A sum is not disturbed; F(2, 3) in float16, whose numbers from
+    4096 on are 4 apart, adds 4096 and subtracts it again.
+
+    >>> import numpy as np
+    >>> d0, d1, d2 = np.float16([1, 4096, 5])
+    >>> int(d0 * 1 + d1 * 0 + d2 * 1)
+    6
+    >>> int((d0 - d2) + (d1 + d2) + (d2 - d1))
+    4
     """
     mixed = problem.spec.padding_mode in ("circular", "replicate")
     return bounded(problem, run, "graded", "positive" if mixed else "zero-mean")
@@ -65,6 +100,14 @@ def judge_wide_range(problem: Problem, run: Run) -> Verdict:
     its size, however small what is added, so errors grow with sqrt K although signs are random (10.1 u A measured for
     a right kernel at K = 105, where zero-mean data give 2). An accumulator or an intermediate of narrower range
     (float16 transforms, a fixed point) leaves it.
+
+    Examples
+    --------
+    The product of 2^-20 and 2^-6 is 0 in float16, whose smallest number is 2^-24; float32 keeps it.
+
+    >>> import numpy as np
+    >>> [float(t(2**-20) * t(2**-6)) * 2**26 for t in (np.float16, np.float32)]
+    [0.0, 1.0]
     """
     return bounded(problem, run, "wide_range", "positive")
 
@@ -76,6 +119,17 @@ def judge_denormal(problem: Problem, run: Run) -> Verdict:
     8 u A + (K + 1) eta / 2. A device that reports or a backend that declares flushing is granted (K + 1) tiny, or
     what flushed inputs lose. Direct sums and pools only: no bound is known here for the underflow of transforms. Cases
     up to a million operations: processors compute with subnormal numbers a hundred times slower.
+
+    Examples
+    --------
+    The smallest float32 is 2^-149; those below 2^-126 are subnormal, and flushing makes them 0.
+
+    >>> import numpy as np
+    >>> x = np.float32(3 * 2.0**-149)
+    >>> float(x * np.float32(2)) * 2.0**149
+    6.0
+    >>> float(np.where(abs(x) < np.finfo(np.float32).tiny, 0, x) * np.float32(2))
+    0.0
     """
     return bounded(problem, run, "denormal", "zero-mean")
 
@@ -86,6 +140,16 @@ def judge_near_overflow(problem: Problem, run: Run) -> Verdict:
     x is scaled by a power of two so that every partial sum, in any order, and what a class's transforms hold in
     between, stays finite. Where the right result itself, with its tolerance, reaches the output's largest number,
     an infinity of its sign passes too.
+
+    Examples
+    --------
+    The mean of two numbers of float16 near its largest, 65504: halved first it is finite, added first it is not.
+
+    >>> import numpy as np
+    >>> a, b = np.float16(40000), np.float16(40000)
+    >>> with np.errstate(over="ignore"):
+    ...     float(a / 2 + b / 2), float((a + b) / 2)
+    (40000.0, inf)
     """
     return bounded(problem, run, "near_overflow", "zero-mean", headroom(problem))
 
@@ -96,6 +160,16 @@ def judge_identity(problem: Problem, run: Run) -> Verdict:
     Every other product is an exact zero, so a direct sum returns the operand's bits (rounded once, where the output's
     type is narrower). A multiplication in TF32 or bfloat16 changes every output. Classes that round in between meet
     their bound. The second form holds where an output reads an element of x once: not where padding copies data.
+
+    Examples
+    --------
+    TF32 keeps 11 bits of a float32's 24: the product with 1 is no longer x.
+
+    >>> import numpy as np
+    >>> x = np.float32(1 + 2**-20)
+    >>> tf32 = np.rint(x * 2**10) / 2**10
+    >>> bool(x * np.float32(1) == x), bool(tf32 * np.float32(1) == x)
+    (True, False)
     """
     spec = problem.spec
     verdict = Verdict(Status.PASS)
@@ -118,6 +192,15 @@ def judge_infinity(problem: Problem, run: Run) -> Verdict:
     The weights of an output channel are nonzero and of one sign, so that no two infinities of opposite sign meet.
     For a class that spreads what it reads (tiles, images) outputs inside its taint may be anything that is not finite;
     for all, outputs outside it are those without the Inf.
+
+    Examples
+    --------
+    Weights of 1, x of five elements: outputs 1 and 2 read the Inf. Clipped to the largest finite number they would not say so.
+
+    >>> import numpy as np
+    >>> x = np.array([1, 2, np.inf, 4, 5])
+    >>> [float(x[i : i + 2].sum()) for i in range(4)]
+    [3.0, inf, inf, 9.0]
     """
     from harness.checks.taint import allowed
 

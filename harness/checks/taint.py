@@ -27,6 +27,15 @@ def judge_nan(problem: Problem, run: Run) -> Verdict:
     (`taint: image`); never to another image or group. Outputs outside are equal to (or within the bound of) the
     reference. The NaN stands at the last element once and at a random one once. max_pool: where NaN is declared to
     propagate.
+
+    Examples
+    --------
+    With x of five elements and a kernel of two, outputs 1 and 2 read element 2.
+
+    >>> import numpy as np
+    >>> x, w = np.array([1, 2, np.nan, 4, 5]), np.array([1, 1])
+    >>> [float(x[i : i + 2] @ w) for i in range(4)]
+    [3.0, nan, nan, 9.0]
     """
     spec = problem.spec
     ops, ref = problem.data(*problem.exact)
@@ -94,6 +103,15 @@ def judge_guards(problem: Problem, run: Run) -> Verdict:
 
     The same call with zeros, NaN and the largest finite number beside the buffers (for max_pool the largest of both
     signs, for integers two byte patterns) gives the same bits: a read beyond the end that is multiplied by 0 shows too.
+
+    Examples
+    --------
+    A vector of four is loaded for three elements; the weight of 0 does not hide what was read beyond.
+
+    >>> import numpy as np
+    >>> w = np.array([1.0, 1.0, 1.0, 0.0])
+    >>> [float(np.array([1, 2, 3, beyond]) @ w) for beyond in (0.0, np.nan)]
+    [6.0, nan]
     """
     recipe = "zero_mean" if problem.spec.in_type.is_float else "integers"
     ops, ref = problem.data(recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 import click
@@ -14,6 +15,8 @@ from harness.cli.errors import UsageProblem
 from harness.cli.settings import Settings, load_settings
 from harness.cli.words import alternatives
 
+#: Columns of prose on a wide terminal.
+PROSE = 100
 KINDS = ("backends", "devices", "cases", "suites", "checks")
 
 
@@ -54,7 +57,8 @@ def command(kind: str, patterns: tuple[str, ...], as_json: bool, explain: str | 
     if explain is not None:
         if kind != "checks":
             raise UsageProblem(f"--explain belongs to checks, not to {kind}: convproof list checks --explain {explain}")
-        make_console().print(explanation(explain))
+        console = make_console()
+        console.print(explanation(explain, min(console.width, PROSE) if console.is_terminal else None))
         return
     if coverage:
         if kind != "cases":
@@ -129,19 +133,61 @@ def list_checks(settings: Settings, patterns: Sequence[str]) -> Listing:
     chosen = [c for c in CHECKS if not patterns or any(fnmatchcase(c.name, p) for p in patterns)]
     if not chosen:
         raise UsageProblem(f"no check matches {' '.join(patterns)}: the checks are {', '.join(c.name for c in CHECKS)}")
-    data = [{"name": c.name, "title": c.title, "theorem": c.theorem} for c in chosen]
+    data = [{"name": c.name, "title": c.title, "theorem": c.theorem, "example": c.example} for c in chosen]
     return Listing(("check", "theorem"), tuple((d["name"], _first_line(d["theorem"])) for d in data), data)
 
 
-def explanation(name: str) -> str:
-    """Name, title and theorem of the check called `name`."""
+def explanation(name: str, width: int | None = None) -> str:
+    """Name, title, theorem and worked example of the check called `name`.
+
+    Parameters
+    ----------
+    name : str
+    width : int, optional
+        Columns that prose is filled to; its lines are left as they are written if not given.
+    """
     from harness.checks import CHECKS
 
     found = {c.name: c for c in CHECKS}
     if name not in found:
         raise UsageProblem(f"there is no check {name!r}: {alternatives(name, 'checks', found)}")
     check = found[name]
-    return clean(f"{check.name}: {check.title}\n\n{check.theorem.strip()}")
+    parts = [_filled(f"{check.name}: {check.title}", width), _filled(check.theorem, width)]
+    if check.example:
+        parts += ["Worked example", worked(check.example, width)]
+    return clean("\n\n".join(parts))
+
+
+def worked(example: str, width: int | None = None) -> str:
+    r"""A doctest for readers: each expression, and below it what it gives; imports are left out.
+
+    Examples
+    --------
+    >>> print(worked("A sum.\n\n>>> from math import fsum\n>>> x = [1, 2]\n>>> fsum(x)\n3.0"))
+    A sum.
+    <BLANKLINE>
+      x = [1, 2]
+      fsum(x)
+        -> 3.0
+    """
+    from doctest import DocTestParser, Example
+
+    lines: list[str] = []
+    for part in DocTestParser().parse(example):
+        if isinstance(part, Example):
+            if not part.source.startswith(("from ", "import ")):
+                lines += [f"  {line}" for line in part.source.splitlines()]
+                lines += [f"    {'->' if i == 0 else '  '} {line}" for i, line in enumerate(part.want.splitlines())]
+        elif text := part.strip():
+            lines += ["", *_filled(text, width).splitlines(), ""]
+    return "\n".join(lines).strip("\n")
+
+
+def _filled(text: str, width: int | None) -> str:
+    """The paragraphs of prose filled to `width`."""
+    if width is None:
+        return text
+    return "\n\n".join(fill(" ".join(paragraph.split()), width) for paragraph in text.split("\n\n"))
 
 
 def list_backends(settings: Settings, patterns: Sequence[str]) -> Listing:
