@@ -165,6 +165,7 @@ class Im2col:
         version="1",
         nan_max_pool="propagate",
         layouts=LAYOUTS,
+        thread_safe=True,
     )
 
     def probe(self) -> Probe:

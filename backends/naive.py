@@ -45,6 +45,7 @@ class Naive:
         version="1",
         nan_max_pool="propagate",
         layouts=LAYOUTS,
+        thread_safe=True,
     )
 
     def probe(self) -> Probe:

@@ -51,6 +51,18 @@ class OpenCLDirect:
     def __init__(self) -> None:
         self._runtime = runtime.Runtime()
 
+    def source(self, op: str) -> str:
+        """The OpenCL C of an operation."""
+        return runtime.source("opencl_common.cl", f"opencl_{op}.cl")
+
+    def options(self, spec: ConvSpec, handle: Any) -> tuple[str, ...]:
+        """Its build options: those of opencl_common.cl, and the device's best division."""
+        return _options(spec, handle)
+
+    def global_size(self, elements: int, local: int) -> int:
+        """Work items for so many outputs: whole groups of `local`."""
+        return -(-elements // local) * local
+
     def probe(self) -> Probe:
         """Every installed driver's devices that ran a trial kernel."""
         return self._runtime.probe()
@@ -77,7 +89,7 @@ class OpenCLDirect:
             raise Unsupported(f"backend 'opencl-direct' has no device {device!r}: it has {', '.join(handles) or 'none'}")
         if reason := why_not(spec, handles[device]):
             raise Unsupported(reason)
-        return _Prepared(spec, device, self._runtime)
+        return _Prepared(spec, device, self, self._runtime)
 
 
 backend = OpenCLDirect()
@@ -114,18 +126,18 @@ def pack_geometry(spec: ConvSpec) -> np.ndarray:
 class _Prepared:
     """A kernel with its arguments set and the buffers they point at."""
 
-    def __init__(self, spec: ConvSpec, device: str, run_time: runtime.Runtime) -> None:
+    def __init__(self, spec: ConvSpec, device: str, backend: OpenCLDirect, run_time: runtime.Runtime) -> None:
         self._cl = cl = runtime.import_cl()
         self.spec = spec
         self.phases: dict[str, float] = {}
         self.device_seconds = 0.0
         self._work = numpy_dtype(WORK[spec.acc_dtype])
         self._queue = run_time.queue(device)
-        text = runtime.source("opencl_common.cl", f"opencl_{spec.op}.cl")
-        program = run_time.program(device, text, _options(spec, run_time.handles()[device]))
+        options = backend.options(spec, run_time.handles()[device])
+        program = run_time.program(device, backend.source(spec.op), options)
         self._kernel = cl.Kernel(program, spec.op)
         self._local = run_time.local_size(device, self._kernel)
-        self._global = -(-prod(spec.out_shape) // self._local) * self._local
+        self._global = backend.global_size(prod(spec.out_shape), self._local)
         self._buffers: dict[str, Any] = {}
         flags = cl.mem_flags
         self._allocate("geometry", _GEOMETRY_BYTES, flags.READ_ONLY)

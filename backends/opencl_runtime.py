@@ -73,7 +73,8 @@ class Runtime:
         if not self._handles:
             cl = import_cl()
             self._silent.clear()
-            for platform in cl.get_platforms():
+            # The simulator is slow: whoever wants it names it, the first device is another.
+            for platform in sorted(cl.get_platforms(), key=lambda p: p.name == "Oclgrind"):
                 try:
                     devices = platform.get_devices()
                 except cl.Error:  # DEVICE_NOT_FOUND: a driver without its hardware

@@ -227,6 +227,7 @@ class Toeplitz:
         extra="toeplitz",
         version="1",
         layouts=LAYOUTS,
+        thread_safe=True,
     )
 
     def probe(self) -> Probe:

@@ -70,6 +70,13 @@ def read_address_zero(spec, x, w, b):
     ctypes.string_at(0)
 
 
+def leave_a_child_and_hang(spec, x, w, b):
+    if os.fork() == 0:
+        time.sleep(600)
+        os._exit(0)
+    return hang_in_native_code(spec, x, w, b)
+
+
 def hang_in_native_code(spec, x, w, b):
     ctypes.CDLL(None).pause()
 
@@ -121,6 +128,7 @@ slow = from_function("slow", compute_slowly, LIMITS)
 gated = from_function("gated", compute_while_open, LIMITS)
 aborting = from_function("aborting", abort_on_the_third_call, LIMITS)
 crashing = from_function("crashing", read_address_zero, LIMITS)
+breeding = from_function("breeding", leave_a_child_and_hang, LIMITS)
 hanging = from_function("hanging", hang_in_native_code, LIMITS)
 flooding = from_function("flooding", print_without_end, LIMITS)
 foul = from_function("foul", raise_foul_text, LIMITS)

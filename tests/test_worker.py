@@ -212,7 +212,7 @@ def test_leaving_the_debugger_is_an_interrupt():
         link.ask(Load("x"), 1)
 
 
-@pytest.mark.parametrize("name", ["slow", "hanging"])
+@pytest.mark.parametrize("name", ["slow", "hanging", "breeding"])
 def test_a_killed_main_process_leaves_no_process_behind(name, tmp_path):
     """Not even where a worker hangs in native code and never looks at its connection."""
     mark = f"x{os.getpid()}{name}"

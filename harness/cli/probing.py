@@ -27,11 +27,11 @@ def references(settings: Settings, names: Sequence[str] = ()) -> list[str]:
     return list(dict.fromkeys(registry.reference(name) for name in wanted))
 
 
-def worker_limits(settings: Settings) -> Limits:
-    """What a worker may use under these settings."""
+def worker_limits(settings: Settings, guard: str = "bands") -> Limits:
+    """What a worker may use under these settings, and what lies around its arrays."""
     from harness.run.limits import Limits
 
-    return Limits(seconds=settings.timeout, memory=settings.memory, threads=settings.threads)
+    return Limits(seconds=settings.timeout, memory=settings.memory, threads=settings.threads, guard=guard)
 
 
 def probe_backends(settings: Settings, names: Sequence[str] = ()) -> list[ProbeReport]:

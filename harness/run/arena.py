@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -39,16 +39,26 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """The arrays of one specification, each between guard bands."""
+    """The arrays of one specification, each between guard bands.
+
+    Attributes
+    ----------
+    slots : tuple of Slot
+    size : int
+        Bytes from the arena's beginning to the end of the last band.
+    start : int
+        Where the first band begins.
+    """
 
     slots: tuple[Slot, ...]
     size: int
+    start: int = 0
 
     @property
     def guards(self) -> tuple[tuple[str, int, int], ...]:
         """(text, first byte, one past the last) of every band."""
         bands = []
-        end = 0
+        end = self.start
         for i, s in enumerate(self.slots):
             before = f"before {s.name}" if i == 0 else f"between {self.slots[i - 1].name} and {s.name}"
             bands.append((before, end, s.offset))
@@ -72,6 +82,15 @@ def layout(spec: ConvSpec) -> Layout:
         slots.append(slot)
         at = -(-(at + slot.nbytes + GUARD_BYTES) // ALIGN) * ALIGN
     return Layout(tuple(slots), at)
+
+
+def side_by_side(lay: Layout, count: int) -> tuple[Layout, ...]:
+    """`lay` so many times, one after the other in one arena, each with its own guard bands."""
+    step = -(-lay.size // ALIGN) * ALIGN
+    return tuple(
+        Layout(tuple(replace(s, offset=s.offset + i * step) for s in lay.slots), lay.size + i * step, i * step)
+        for i in range(count)
+    )
 
 
 class Arena:

@@ -6,6 +6,7 @@ The command line, a test suite and a notebook all verify through this.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -57,13 +58,13 @@ class Campaign:
         oracle_directory: Path | None = None,
         in_process: bool = False,
     ) -> None:
-        self.cases, self.checks, self.options = cases, checks, options or Options()
-        self.in_process = in_process
+        self.cases, self.options, self.in_process = cases, options or Options(), in_process
+        self.checks = [_without_workers(c) for c in checks] if in_process else checks
         self._link: Callable[[str], Link] = LocalLink if in_process else lambda r: WorkerLink(r, self.options.limits)
         self._links = [self._link(r) for r in references]
         self._oracle = OracleCache(seed, oracle_directory)
         self._runner: Runner | None = None
-        specs = asked(cases, checks)
+        specs = asked(cases, self.checks)
         try:
             self.reports: list[ProbeReport] = probe_links(self._links, specs, self.options.limits)
         except BaseException:
@@ -98,3 +99,10 @@ class Campaign:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _without_workers(check: Check) -> Check:
+    """The check, left out of every plan if it needs a second worker."""
+    if not check.workers:
+        return check
+    return replace(check, applies=lambda case, spec, info: "it needs a worker with another thread count: not --in-process")

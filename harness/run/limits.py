@@ -26,9 +26,12 @@ class Limits:
         Bytes of private data (RLIMIT_DATA) and of resident memory (polled).
     threads : int
         Threads of its libraries, fixed before they are imported, whatever the number of workers.
+    guard : {'bands', 'pages'}
+        What lies around the arrays: bytes that are looked at afterwards, or pages that nobody may touch either.
     """
 
     seconds: float = 30.0
     load_seconds: float = 120.0
     memory: int = 2 << 30
     threads: int = 2
+    guard: str = "bands"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from harness.records import Status
@@ -10,6 +11,7 @@ from harness.run.limits import Limits
 from harness.run.messages import Load, Loaded, Reply, Request, Trouble
 from harness.run.process import WorkerGone, WorkerProcess
 from harness.run.serve import Server
+from harness.run.threads import other_threads
 
 
 class Link(Protocol):
@@ -34,6 +36,10 @@ class Link(Protocol):
 
     def load(self) -> Loaded | Trouble:
         """Load the backend, or tell what it told before."""
+        ...
+
+    def sibling(self) -> Link:
+        """A link to the same backend in one more worker, whose libraries have another thread count; ends with this one."""
         ...
 
     def abandon(self) -> None:
@@ -61,6 +67,7 @@ class WorkerLink:
         self._worker: WorkerProcess | None = None
         self._loaded: Loaded | Trouble | None = None
         self._abandoned = False
+        self._sibling: WorkerLink | None = None
 
     @property
     def pid(self) -> int:
@@ -87,7 +94,7 @@ class WorkerLink:
             If loading kills it or takes too long.
         """
         if self._worker is None or self._loaded is None:
-            self.close()
+            self._end()
             self._refuse_if_abandoned()
             self._worker = WorkerProcess(self.limits)
             self.generation += 1
@@ -108,21 +115,36 @@ class WorkerLink:
 
     def discard(self) -> None:
         """End a worker that is damaged (memory exhausted, floating-point mode changed); the next call starts another."""
-        self.close()
+        self._end()
+
+    def sibling(self) -> WorkerLink:
+        """The link with another thread count, made when first asked for; its worker starts when it is loaded."""
+        if self._sibling is None:
+            self._sibling = WorkerLink(self.reference, replace(self.limits, threads=other_threads(self.limits.threads)))
+        if self._abandoned:
+            self._sibling.abandon()
+        return self._sibling
 
     def abandon(self) -> None:
         """Kill the worker, from any thread: who waits for it gets `WorkerGone`, and no other is started."""
         self._abandoned = True
         if (worker := self._worker) is not None:
             worker.abandon()
+        if self._sibling is not None:
+            self._sibling.abandon()
 
     def _refuse_if_abandoned(self) -> None:
         if self._abandoned:
-            self.close()
+            self._end()
             raise WorkerGone(Status.NOT_RUN, "the run was cut short")
 
     def close(self) -> None:
-        """End the worker."""
+        """End the worker, and the sibling's."""
+        self._end()
+        if self._sibling is not None:
+            self._sibling.close()
+
+    def _end(self) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
         if worker is not None:
             worker.close()
@@ -154,6 +176,10 @@ class LocalLink:
     def discard(self) -> None:
         """Do nothing: there is no other process."""
 
+    def sibling(self) -> Link:
+        """Refuse: this process's libraries have their thread count for life."""
+        raise RuntimeError("a backend in this process has no other worker: the check is left out of such plans")
+
     def abandon(self) -> None:
         """Do nothing: this thread runs the backend."""
 
@@ -167,5 +193,6 @@ def trouble_status(trouble: Trouble) -> Status:
     return {
         "unsupported": Status.UNSUPPORTED,
         "contract": Status.FAIL,
+        "sanitizer": Status.FAIL,
         "memory": Status.OOM,
     }.get(trouble.kind, Status.ERROR)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.backend import BackendInfo, Probe
 from harness.run.arena import Layout
+from harness.run.fences import Fence
 from harness.spec import ConvSpec
 
 
@@ -55,10 +56,19 @@ class Prepare:
 class Call:
     """Run what was prepared on what lies in the arena. Reply: Done or Trouble.
 
-    `layout` is C, or a declared memory layout into which the worker copies the operands first.
+    `layout` is C, or a declared memory layout into which the worker copies the operands first. With a `fence` the
+    arrays lie between closed pages meanwhile.
     """
 
     layout: str = "C"
+    fence: Fence | None = None
+
+
+@dataclass(frozen=True)
+class Together:
+    """Run what was prepared in as many threads at once, each on one of the layouts. Reply: Done or Trouble."""
+
+    layouts: tuple[Layout, ...]
 
 
 @dataclass(frozen=True)
@@ -78,12 +88,12 @@ class Done:
 
 @dataclass(frozen=True)
 class Trouble:
-    """It raised. `kind` is unsupported, contract, memory or error."""
+    """It raised. `kind` is unsupported, contract, memory, sanitizer or error."""
 
     kind: str
     message: str
     traceback: str = ""
 
 
-Request = Load | Ask | Prepare | Call | Release
+Request = Load | Ask | Prepare | Call | Together | Release
 Reply = Loaded | Answers | Done | Trouble

@@ -15,6 +15,7 @@ from harness.catalogue import Case
 from harness.checks import Check
 from harness.records import Job, Record, Status, Verdict
 from harness.run.arena import layout
+from harness.run.oclgrind import too_large
 from harness.run.probe import ProbeReport
 from harness.spec import ConvSpec
 
@@ -177,7 +178,8 @@ def _places(
     if need > memory:
         text = f"needs {need / 1e9:.2f} GB (operands and workspace), the limit is {memory / 1e9:.2f} GB: raise `memory`"
         return [(d, Verdict(Status.NOT_RUN, text)) for d in places]
-    return [(d, None) for d in places]
+    reasons = [too_large(d, case.spec.flops) for d in places]
+    return [(d, None if r is None else Verdict(Status.NOT_RUN, r)) for d, r in zip(places, reasons, strict=True)]
 
 
 def refusal(case: Case) -> Record:

@@ -1,7 +1,7 @@
 """A worker seen from the parent: start it, ask it, watch its time and memory, bury it.
 
-Workers come from a fork server that has numpy and the worker's code loaded and the thread counts
-fixed in its environment, but never a backend.
+Workers come from a fork server that has numpy and the worker's code loaded, but never a backend. Each worker
+sets its own thread count first; the fork server's environment holds that of the first one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import send_handle
@@ -30,6 +30,7 @@ from harness.records import Status
 from harness.run.arena import Arena
 from harness.run.limits import THREAD_VARIABLES, Limits
 from harness.run.messages import Reply, Request, Trouble
+from harness.run.remains import SOCKET_FOLDER, kill_group
 from harness.run.worker import SAFE_PATH
 from harness.run.worker import main as worker_main
 
@@ -134,6 +135,7 @@ class WorkerProcess:
         with self._ending:
             if self._conn.closed:
                 return
+            kill_group(self.pid)
             if self._process.is_alive():
                 self._process.kill()
             self._process.join(5)
@@ -186,12 +188,13 @@ def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProces
     with _starting:
         context.set_forkserver_preload(_PRELOAD)
         # A folder `harness` or `numpy` in the working directory must not be what the fork server imports.
-        with _environment({**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), SAFE_PATH: "1"}):
+        own = {SAFE_PATH: "1", SOCKET_FOLDER: util.get_temp_dir()}
+        with _environment({**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), **own}):
             resource_tracker.ensure_running()  # by itself, because it unblocks the interrupt when it is done
             with _no_interrupt():
                 forkserver.ensure_running()
         here, there = context.Pipe(duplex=True)
-        process = context.Process(target=worker_main, args=(there, limits.memory), daemon=True)
+        process = context.Process(target=worker_main, args=(there, limits.memory, limits.threads), daemon=True)
         with _hidden_main():
             process.start()
         there.close()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -15,10 +15,16 @@ import numpy as np
 
 from harness.backend import Backend, BackendInfo, ContractError, Device, Limits, Prepared, Probe, Unsupported
 from harness.registry import load
-from harness.run.arena import Arena
+from harness.run.arena import Arena, Layout
+from harness.run.fences import Fence, Pen
 from harness.run.fpmode import fp_mode
 from harness.run.layouts import LAYOUTS
-from harness.run.messages import Answers, Ask, Call, Done, Load, Loaded, Prepare, Release, Reply, Request, Trouble
+from harness.run.messages import Answers, Ask, Call, Done, Load, Loaded, Prepare, Release, Reply, Request, Together, Trouble
+from harness.run.oclgrind import Findings, NotSimulated
+from harness.run.together import call_together
+
+#: The arguments of `Prepared.run`, in order.
+ARGUMENTS = ("x", "w", "b", "out")
 
 
 @dataclass
@@ -34,6 +40,9 @@ class Server:
     prepared: Prepared | None = None
     arguments: tuple[Any, ...] = ()
     interruptible: bool = False
+    findings: Findings | None = None
+    lay: Layout | None = None
+    pens: dict[tuple[Fence, bool], Pen] = field(default_factory=dict)
 
     def answer(self, request: Request) -> Reply:
         """Carry out one request; whatever the backend raises becomes `Trouble`."""
@@ -42,11 +51,14 @@ class Server:
             Ask: self._ask,
             Prepare: self._prepare,
             Call: self._call,
+            Together: self._together,
             Release: self._release,
         }
         try:
-            return handlers[type(request)](request)
-        except Unsupported as e:
+            reply = handlers[type(request)](request)
+            found = self.findings.new() if self.findings is not None else ""
+            return Trouble("sanitizer", f"Oclgrind: {found}") if found else reply
+        except (Unsupported, NotSimulated) as e:
             return Trouble("unsupported", str(e) or "no reason given")
         except ContractError as e:
             return Trouble("contract", str(e))
@@ -82,8 +94,8 @@ class Server:
     def _prepare(self, request: Prepare) -> Reply:
         assert self.backend is not None
         self.close()
-        arrays = self.arena.arrays(request.layout)
-        self.arguments = tuple(arrays.get(name) for name in ("x", "w", "b", "out"))
+        self.lay, arrays = request.layout, self.arena.arrays(request.layout)
+        self.arguments = tuple(arrays.get(name) for name in ARGUMENTS)
         start = perf_counter()
         prepared = self.backend.prepare(request.spec, request.device)
         self.prepared = prepared.__enter__()
@@ -91,8 +103,12 @@ class Server:
 
     def _call(self, request: Call) -> Reply:
         assert self.prepared is not None
-        arguments = self.arguments
-        if request.layout != "C":
+        arguments, pen = self.arguments, None
+        flush = request.fence is not None and request.fence.side == "end" and request.layout == "unaligned"
+        if request.fence is not None:
+            pen = self._pen(request.fence, flush)
+            arguments = tuple(pen.arrays.get(name) for name in ARGUMENTS)
+        if request.layout != "C" and not flush:
             x, w, b, out = arguments
             arguments = (*(None if a is None else LAYOUTS[request.layout](a) for a in (x, w, b)), out)
         start = perf_counter()
@@ -100,6 +116,9 @@ class Server:
         with np.errstate(all="ignore"):  # NaN, Inf and overflow are in the data on purpose
             returned = run(*arguments)
         seconds = perf_counter() - start
+        if pen is not None:
+            assert self.lay is not None
+            pen.restore(self.arena, self.lay)
         if returned is not None:
             raise ContractError(f"run() returned {type(returned).__name__}: it writes into `out` and returns None")
         phases = getattr(self.prepared, "phases", None) or {}
@@ -111,6 +130,21 @@ class Server:
             fp_mode(),
         )
 
+    def _pen(self, fence: Fence, flush: bool) -> Pen:
+        """The arena's arrays between closed pages; operands end exactly there if `flush`."""
+        assert self.lay is not None
+        if (fence, flush) not in self.pens:
+            self.pens[fence, flush] = Pen(self.lay, fence, ("x", "w", "b") if flush else ())
+        self.pens[fence, flush].fetch(self.arena, self.lay)
+        return self.pens[fence, flush]
+
+    def _together(self, request: Together) -> Reply:
+        assert self.prepared is not None
+        arrays = [self.arena.arrays(lay) for lay in request.layouts]
+        start = perf_counter()
+        call_together(self.prepared.run, [tuple(a.get(name) for name in ARGUMENTS) for a in arrays])
+        return Done(perf_counter() - start, fp_mode=fp_mode())
+
     def _release(self, request: Release) -> Reply:
         start = perf_counter()
         self.close()
@@ -118,7 +152,7 @@ class Server:
 
     def close(self) -> None:
         """Release what was prepared."""
-        self.arguments = ()
+        self.arguments, self.pens = (), {}
         prepared, self.prepared = self.prepared, None
         if prepared is not None:
             prepared.__exit__(None, None, None)

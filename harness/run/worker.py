@@ -19,7 +19,10 @@ from multiprocessing.reduction import recv_handle
 
 from harness.run.arena import Arena
 from harness.run.messages import Trouble
+from harness.run.oclgrind import Findings
+from harness.run.remains import lead_group, watch_over
 from harness.run.serve import Server, describe
+from harness.run.threads import fix_threads
 
 _PR_SET_PDEATHSIG = 1
 #: Bytes of private memory beyond the limit: thread stacks and allocators reserve without using.
@@ -28,7 +31,10 @@ HEADROOM = 256 << 20
 SAFE_PATH = "PYTHONSAFEPATH"
 
 
-def main(conn: Connection, memory: int) -> None:
+watch_over()
+
+
+def main(conn: Connection, memory: int, threads: int) -> None:
     """Serve requests from `conn` until it closes.
 
     Parameters
@@ -37,9 +43,13 @@ def main(conn: Connection, memory: int) -> None:
         A Unix socket; the arena's and the log's descriptors come first.
     memory : int
         The limit on resident memory, bytes; RLIMIT_DATA is `HEADROOM` more.
+    threads : int
+        Of its libraries.
     """
     _die_with_parent()
+    lead_group()
     os.environ.pop(SAFE_PATH, None)
+    fix_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     arena = Arena(recv_handle(conn))
@@ -52,7 +62,7 @@ def main(conn: Connection, memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    server = Server(arena)
+    server = Server(arena, findings=Findings.watched())
     while True:
         try:
             request = conn.recv()

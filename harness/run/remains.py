@@ -1,0 +1,45 @@
+"""What foreign code may leave behind, and who clears it away: child processes, and the fork server's socket.
+
+Each worker leads a group of its own; whoever ends a worker kills the group. If the main process is killed the fork server
+finds out, since the pipe between them closes, and clears away the rest.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+from pathlib import Path
+
+#: Names the folder of the fork server's socket. Its owner is the main process, which removes it unless it is killed.
+SOCKET_FOLDER = "CONVPROOF_SOCKET_FOLDER"
+
+
+def lead_group() -> None:
+    """In a worker: what it starts belongs to it."""
+    with contextlib.suppress(OSError):
+        os.setsid()
+
+
+def kill_group(pid: int) -> None:
+    """Kill a worker and what it started (unless that left for a session of its own)."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def watch_over() -> None:
+    """In the fork server, as it starts: clear everything away when it ends, however the main process ended."""
+    if folder := os.environ.pop(SOCKET_FOLDER, None):
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        atexit.register(_kill_children, os.getpid())
+
+
+def _kill_children(server: int) -> None:
+    if os.getpid() != server:  # a worker's own end
+        return
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == server:
+                kill_group(int(stat.parent.name))
