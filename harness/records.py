@@ -81,6 +81,11 @@ class Verdict:
     error_units: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def diagnosis(self) -> tuple[str, ...]:
+        """What was found to be wrong, in words, the most convincing first; empty where nothing was."""
+        return tuple(str(found["text"]) for found in self.details.get("diagnosis", ()))
+
 
 @dataclass(frozen=True, order=True)
 class Job:

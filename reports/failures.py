@@ -48,6 +48,8 @@ class Failure:
     lines : tuple of Line
     unsaid : tuple of str
         Checks that said more than `lines` hold.
+    diagnosis : tuple of str
+        What was found to be wrong.
     log : str
         Traceback and output of the process.
     repeat : str
@@ -62,6 +64,7 @@ class Failure:
     more: int
     lines: tuple[Line, ...]
     unsaid: tuple[str, ...]
+    diagnosis: tuple[str, ...]
     log: str
     repeat: str
     picture: Picture | None
@@ -144,6 +147,7 @@ def _failure(made: Digest, entry: list[Group], cases: Mapping[str, Case], pictur
         len(records) - 1 if len({r.job.case for r in records}) > 1 else 0,
         tuple(lines[:LINES]),
         tuple(line.check for line in lines[LINES:]),
+        next((tuple(writable(t, MESSAGE) for t in r.verdict.diagnosis) for r in (first, *records) if r.verdict.diagnosis), ()),
         "\n".join(writable(log[n], MESSAGE) for n in ("traceback", "log") if log.get(n)),
         writable(made.repeat(first.job) or "", MESSAGE),
         pictures.get(first.job),

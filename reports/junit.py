@@ -107,6 +107,7 @@ def _body(made: Digest, r: Record) -> str:
         parts.append(f"error {v.error_bound:.4g} x the bound")
     if v.error_units is not None:
         parts.append(f"error {v.error_units:.4g} u A")
+    parts += [f"diagnosis: {writable(text, MESSAGE)}" for text in v.diagnosis]
     parts += [writable(v.details[n], BODY // 4) for n in ("traceback", "log") if n in v.details]
     if (line := made.repeat(r.job)) is not None:
         parts.append(f"repeat: {line}")

@@ -118,6 +118,7 @@ def _failure(f: Failure) -> str:
     more = f" and {f.more} more with this message" if f.more else ""
     said = "\n".join(f"{line.check}: {writable(line.message, MESSAGE // 2)}" for line in f.lines)
     said += f"\nand {', '.join(f.unsaid)}" if f.unsaid else ""
+    said += "".join(f"\ndiagnosis: {writable(text, MESSAGE // 2)}" for text in f.diagnosis)
     parts = [f"**{f.status}** {inline(f.case, NAME)}{more}", "", *_fence("text", said, MESSAGE)]
     if f.repeat:
         parts += _fence("console", f"$ {f.repeat}", MESSAGE)

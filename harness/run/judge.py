@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -15,11 +15,14 @@ from harness.data import Operands
 from harness.oracle.bound import NoBound
 from harness.oracle.cache import OracleCache
 from harness.records import Record, Status, Verdict
-from harness.run.arena import Desk, layout
+from harness.run.arena import Desk, layout, side_by_side
+from harness.run.diagnosing import Diary, diagnosed
+from harness.run.fences import Fence, blamed
 from harness.run.fpmode import NORMAL
 from harness.run.limits import Limits
 from harness.run.link import Link, trouble_status
-from harness.run.messages import Call, Done, Loaded, Prepare, Release, Reply, Trouble
+from harness.run.messages import Call, Done, Loaded, Prepare, Release, Reply, Together, Trouble
+from harness.run.oclgrind import too_large
 from harness.run.plan import Batch
 from harness.run.process import WorkerGone
 from harness.spec import ConvSpec
@@ -40,6 +43,9 @@ class Session:
     _desk: Desk | None = None
     _generation: int = -1
     _spec: ConvSpec | None = None
+    _other: Session | None = None
+    _left: Verdict | None = None
+    diary: Diary = field(default_factory=Diary)
 
     def __call__(
         self,
@@ -56,29 +62,93 @@ class Session:
         assert spec is not None
         self.last = Trial(spec, ops)
         desk = self._prepared(spec, fresh)
+        how = {"poison": poison, "guard": guard, "layout": layout}
         desk.guard(guard)
+        if self.limits.guard == "pages":
+            self._fenced(desk, spec, ops, poison, layout, "begin", how)
+            return self._fenced(desk, spec, ops, poison, layout, "end", how)
+        reply = self._call(desk, spec, ops, poison, Call(layout))
+        return self._output(desk, spec, ops, poison, reply.fp_mode, how)
+
+    def _call(self, desk: Desk, spec: ConvSpec, ops: Operands, poison: int, call: Call) -> Done:
         desk.place(ops, pattern(spec.out_dtype, poison))
-        reply = self._ask(Call(layout), self.limits.seconds)
+        reply = self._ask(call, self.limits.seconds)
         assert isinstance(reply, Done)
         self.seconds += reply.seconds
+        return reply
+
+    def _fenced(
+        self, desk: Desk, spec: ConvSpec, ops: Operands, poison: int, layout: str, side: str, how: Mapping[str, object]
+    ) -> np.ndarray:
+        """The output of a call whose arrays touch closed pages; a death there is told with the page."""
+
+        def dies(fence: Fence) -> bool:
+            try:
+                self._call(self._prepared(spec, fresh=False), spec, ops, poison, Call(layout, fence))
+            except RunEnded as e:
+                return e.verdict.status is Status.CRASH
+            return False
+
+        fence = Fence(side)
+        try:
+            reply = self._call(desk, spec, ops, poison, Call(layout, fence))
+        except RunEnded as e:
+            raise RunEnded(blamed(e.verdict, desk.lay, fence, dies)) from None
+        return self._output(desk, spec, ops, poison, reply.fp_mode, how)
+
+    def together(self, sets: Sequence[Operands]) -> list[np.ndarray]:
+        """Run the case's prepared object in as many threads at once; see `harness.checks.base.Run`."""
+        spec = self.batch.case.spec
+        assert spec is not None
+        self.last = Trial(spec, sets[0])
+        first = self._prepared(spec, fresh=False)
+        desks = [first, *(Desk(self.link.arena, lay, spec.out_dtype) for lay in side_by_side(first.lay, len(sets))[1:])]
+        for desk, ops in zip(desks, sets, strict=True):
+            desk.guard("ones")
+            desk.place(ops, pattern(spec.out_dtype, 0))
+        reply = self._ask(Together(tuple(d.lay for d in desks)), self.limits.seconds * len(sets))
+        assert isinstance(reply, Done)
+        self.seconds += reply.seconds
+        return [self._output(desk, spec, ops, 0, reply.fp_mode) for desk, ops in zip(desks, sets, strict=True)]
+
+    def elsewhere(self, ops: Operands) -> np.ndarray:
+        """Run in the link's sibling; see `harness.checks.base.Run`."""
+        if self._other is None:
+            self._other = Session(self.link.sibling(), self.limits, self.batch)
+        before = self._other.seconds
+        try:
+            return self._other(ops)
+        finally:
+            self.seconds += self._other.seconds - before
+            self.last = self._other.last
+
+    def _output(
+        self, desk: Desk, spec: ConvSpec, ops: Operands, poison: int, mode: str, how: Mapping[str, object] | None = None
+    ) -> np.ndarray:
+        """A copy of what was written, once nothing else was and nothing is missing."""
         out = desk.arrays["out"].copy()
-        self.last = Trial(spec, ops, out)
+        self.last = Trial(spec, ops, out, how or {})
+        self.diary.calls.append(self.last)
         if (what := desk.damage(ops)) is not None:
             raise RunEnded(Verdict(Status.FAIL, what, compared=1, mismatches=1))
-        self._same_mode(reply.fp_mode, "run()")
+        self._same_mode(mode, "run()")
         if spec.out_type.is_float and bool(np.any(missing := unwritten(out, spec.out_dtype, poison))):
             raise RunEnded(unwritten_verdict(missing))
         return out
 
     def _prepared(self, spec: ConvSpec, fresh: bool) -> Desk:
         """A living worker with `spec` prepared, and a desk over its arena."""
+        if reason := too_large(self.batch.device, spec.flops):  # a case is left out by the plan, a related problem here
+            raise RunEnded(Verdict(Status.NOT_RUN, reason))
+        if fresh or spec != self._spec:
+            self._leave()
         try:
             loaded = self.link.load()
         except WorkerGone as e:
             raise RunEnded(Verdict(e.status, f"while it was loaded: {e.message}", details=_log(e))) from None
         if not isinstance(loaded, Loaded):
             raise RunEnded(Verdict(trouble_status(loaded), f"could not be loaded: {loaded.message}"))
-        if self._desk is None or self._generation != self.link.generation or fresh or spec != self._spec:
+        if self._desk is None or self._generation != self.link.generation:
             self._same_mode(loaded.fp_mode, "its import")
             self._spec, lay = spec, layout(spec)
             self._desk = Desk(self.link.arena, lay, spec.out_dtype)
@@ -90,15 +160,21 @@ class Session:
 
     def release(self) -> Verdict | None:
         """Leave what was prepared, while the case is there to be charged; the verdict if that goes wrong."""
-        if self._desk is None or self._generation != self.link.generation or not self.link.alive:
-            return None
+        self._leave()
+        other = None if self._other is None else self._other.release()
+        return self._left or other
+
+    def _leave(self) -> None:
+        """Leave what is prepared; what goes wrong there is kept for `release`, being no fault of what comes next."""
+        desk, self._desk = self._desk, None
+        if desk is None or self._generation != self.link.generation or not self.link.alive:
+            return
         try:
             reply = self._ask(Release(), self.limits.seconds, "__exit__")
             assert isinstance(reply, Done)
             self._same_mode(reply.fp_mode, "__exit__()")
         except RunEnded as e:
-            return e.verdict
-        return None
+            self._left = self._left or e.verdict
 
     def _same_mode(self, mode: str, who: str) -> None:
         """FAIL where the floating-point mode was left changed, unless the device declares it."""
@@ -109,13 +185,13 @@ class Session:
         text = f"{who} left the floating-point mode changed: {mode}"
         raise RunEnded(Verdict(Status.FAIL, text, compared=1, mismatches=1))
 
-    def _ask(self, request: Prepare | Call | Release, seconds: float, stage: str = "run") -> Reply:
+    def _ask(self, request: Prepare | Call | Together | Release, seconds: float, stage: str = "run") -> Reply:
         try:
             reply = self.link.ask(request, seconds)
         except WorkerGone as e:
             raise RunEnded(Verdict(e.status, f"in {stage}(): {e.message}", details=_log(e))) from None
         if isinstance(reply, Trouble):
-            if reply.kind == "memory":
+            if reply.kind in ("memory", "sanitizer"):
                 self.link.discard()
             details = {"traceback": reply.traceback} if reply.traceback else {}
             text = reply.message if reply.kind == "unsupported" else f"in {stage}(): {reply.message}"
@@ -128,7 +204,14 @@ def _log(gone: WorkerGone) -> dict[str, str]:
 
 
 def judge_batch(
-    batch: Batch, info: BackendInfo, link: Link, oracle: OracleCache, limits: Limits, keep: Keep | None = None
+    batch: Batch,
+    info: BackendInfo,
+    link: Link,
+    oracle: OracleCache,
+    limits: Limits,
+    keep: Keep | None = None,
+    *,
+    diagnose: bool = False,
 ) -> list[Record]:
     """Run and judge every job of a batch; a record each, whatever happens.
 
@@ -141,6 +224,8 @@ def judge_batch(
     limits : Limits
     keep : callable, optional
         Called for each job that ends badly with what it ran on.
+    diagnose : bool
+        Whether the first failures are diagnosed.
     """
     spec = batch.case.spec
     assert spec is not None
@@ -164,6 +249,7 @@ def judge_batch(
         verdicts[check.name] = verdict
         spent[check.name] = perf_counter() - start, session.seconds - before
         lasts[check.name] = session.last
+        session.diary.judged(check.name, verdict, session.last)
         if verdict.status is Status.UNSUPPORTED:
             rest = {c.name: verdict for c in batch.checks if c.name not in verdicts}
             verdicts |= rest
@@ -171,12 +257,15 @@ def judge_batch(
             break
         if check.name == "contract" and verdict.status is not Status.PASS:
             blocked = f"the contract check ended with {verdict.status}"
+    if diagnose:
+        verdicts = diagnosed(problem, session, session.diary, verdicts)
     left = session.release()
     if left is not None:
         at = "contract" if "contract" in verdicts else batch.checks[-1].name
         verdicts[at] = left if verdicts[at].status is Status.PASS else verdicts[at]
     verdicts = weaken(verdicts, frozenset(c.name for c in batch.checks if c.data))
-    records = [Record(job, _finished(verdicts[job.check]), *spent[job.check], digest=batch.case.version) for job in batch.jobs]
+    version = batch.case.version
+    records = [Record(job, _finished(verdicts[job.check]), *spent[job.check], digest=version) for job in batch.jobs]
     if keep is not None:
         for record in records:
             last = lasts.get(record.job.check)

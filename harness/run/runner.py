@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from harness.oracle.cache import OracleCache
 from harness.records import BAD, Job, Record, Status, Verdict
+from harness.run.diagnosing import A_BACKEND
 from harness.run.judge import Keep, judge_batch
 from harness.run.limits import Limits
 from harness.run.link import Link
@@ -47,6 +48,8 @@ class Options:
         Jobs that are done already (`--resume`).
     keep : callable, optional
         See `judge_batch`.
+    diagnose : int
+        Batches of a backend whose failures are diagnosed.
     waive : callable
         Turns a record into what known failures make of it (`harness.catalogue.waivers`).
     """
@@ -58,6 +61,7 @@ class Options:
     give_up_after: int = 3
     skip: frozenset[Job] = frozenset()
     keep: Keep | None = None
+    diagnose: int = A_BACKEND
     waive: Callable[[Record], Record] = lambda record: record
 
 
@@ -96,6 +100,7 @@ class Runner:
         self._cut = False
         self._lock = threading.Lock()
         self._fatal: Counter[int] = Counter()
+        self._diagnosed: Counter[int] = Counter()
         self._stop = ""
         self._open: list[Link] = list(links)
         self._threads: list[threading.Thread] = []
@@ -255,7 +260,9 @@ class Runner:
     def _judge(self, batch: Batch, link: Link) -> list[Record]:
         info = self.reports[batch.backend].info
         assert info is not None
-        records = judge_batch(batch, info, link, self.oracle, self.options.limits, self.options.keep)
+        diagnose = self._diagnosed[batch.backend] < self.options.diagnose
+        records = judge_batch(batch, info, link, self.oracle, self.options.limits, self.options.keep, diagnose=diagnose)
+        self._diagnosed[batch.backend] += any(r.verdict.status is Status.FAIL for r in records)
         return [self.options.waive(r) for r in records]
 
     def _return(self, batch: Batch, link: Link, records: Sequence[Record]) -> None:
