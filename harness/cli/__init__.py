@@ -20,10 +20,13 @@ from harness.cli.words import alternatives
 #: Command name to (module, one-line help), in the order of the help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("harness.cli.verify", "Run cases through backends and judge every output."),
+    "fuzz": ("harness.cli.fuzz", "Run random cases until the time is over, and shrink what fails."),
+    "explain": ("harness.cli.explain", "Say what is wrong with an output, and where."),
     "repro": ("harness.cli.repro", "Repeat one job and show what it computed."),
     "report": ("harness.cli.report_run", "Write a stored run as JUnit XML, Markdown or a page."),
     "show": ("harness.cli.show", "Draw a case as a matrix or a picture."),
     "list": ("harness.cli.list", "List backends, devices, cases, suites or checks."),
+    "selftest": ("harness.cli.selftest", "Plant faults and see which check kills each."),
     "runs": ("harness.cli.runs", "List, export and prune the stored runs."),
     "doctor": ("harness.cli.doctor", "Report what this machine can run, and what to do about the rest."),
 }

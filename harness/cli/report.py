@@ -6,10 +6,11 @@ import math
 import shlex
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from harness.cli.classes import class_lines
 from harness.cli.console import clean, is_plain, make_console, plain_table, print_table
 from harness.records import BAD, Job, Record, Status
 from harness.registry import split
@@ -64,6 +65,7 @@ class View:
         self.worst: dict[str, tuple[float, str]] = {}
         self.bad: list[Record] = []
         self.reasons: Counter[tuple[str, Status, str]] = Counter()
+        self.classes: dict[str, Counter[str]] = defaultdict(Counter)
         self.done = 0
         self._specs = {b.case.id: str(b.case.spec) for b in plan.batches}
         self._bar: Any = None
@@ -104,6 +106,8 @@ class View:
                     self.worst[r.job.backend] = v.error_bound, r.job.case
             elif v.status in (Status.UNSUPPORTED, Status.UNAVAILABLE, Status.NOT_RUN):
                 self.reasons[r.job.backend, v.status, v.message] += 1
+            if r.job.check == "algorithm_class" and "measured" in v.details:
+                self.classes[r.job.backend][v.details["measured"]] += 1
             if v.status in BAD:
                 self.bad.append(r)
                 if self._bar is None and len(self.bad) <= TOLD:
@@ -121,6 +125,8 @@ class View:
         self._failures()
         self._reasons()
         self._table()
+        for line in class_lines({r.name: r.info for r in self.reports}, self.classes):
+            self.console.print(clean(line))
         left_out = sum(self.plan.inapplicable.values())
         if left_out:
             self.console.print(f"{left_out} pairs of case and check were left out: their theorem does not hold there (--list)")
@@ -170,9 +176,13 @@ class View:
                     self.console.print(clean(f"  {spec}"))
                 if besides:
                     self.console.print(clean(f"  bad there too: {', '.join(b.job.check for b in besides)}"))
+                for text in next((b.verdict.diagnosis for b in (r, *records, *besides) if b.verdict.diagnosis), ()):
+                    self.console.print(clean(f"  diagnosis: {text}"))
                 if place := _place(r):
                     self.console.print(clean(f"  {place}"))
                 self.console.print(clean(f"  repeat: {repeat_command(r, self.request, self.reports, self.files)}"))
+            if tally := _diagnoses(r for group in alike.values() for r in group):
+                self.console.print(clean(f"\n{backend}: {tally}"))
             left = sum(r.job not in told for group in alike.values() for r in group)
             if left:
                 self.console.print(f"\n... and {left} more bad verdicts of {clean(backend)}: convproof runs show {self.run_id}")
@@ -196,6 +206,16 @@ def _one_a_case(alike: Mapping[tuple[Status, str], list[Record]]) -> list[tuple[
             first.append((key, records))
         cases |= {r.job.case for r in records}
     return first
+
+
+def _diagnoses(records: Iterable[Record]) -> str:
+    """How often which diagnosis was the first of a case, where several cases were diagnosed."""
+    first: dict[str, str] = {}
+    for r in records:
+        if found := r.verdict.details.get("diagnosis"):
+            first.setdefault(r.job.case, found[0]["id"])
+    counts = Counter(first.values()).most_common(5)
+    return f"diagnoses of {len(first)} cases: {', '.join(f'{name} {n}' for name, n in counts)}" if len(first) > 1 else ""
 
 
 def _place(r: Record) -> str:
@@ -231,7 +251,8 @@ def repeat_words(job: Job, reference: str | None, request: Request, files: Mappi
         if job.device != "-" and request.device is not None:
             words += ["--device", job.device]
         words += ["--check", job.check]
-    return [*words, "--seed", str(request.seed)]
+    guard = [] if request.guard == "bands" else ["--guard", request.guard]
+    return [*words, *guard, "--seed", str(request.seed)]
 
 
 def show_plan(plan: Plan) -> None:

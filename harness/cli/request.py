@@ -30,6 +30,8 @@ class Request:
         The run whose bad jobs alone are repeated.
     shard : str, optional
         `K/N`: only every N-th of the cases, the K-th first.
+    guard : {'bands', 'pages'}
+        What lies around the arrays, see `harness.run.limits`.
     """
 
     selection: tuple[str, ...]
@@ -40,6 +42,7 @@ class Request:
     seed: int
     failures_of: str | None = None
     shard: str | None = None
+    guard: str = "bands"
 
     def as_data(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -67,6 +70,7 @@ def from_options(settings: Settings, options: Mapping[str, Any]) -> Request:
         device=options["device"],
         seed=secrets.randbits(32) if seed is None else seed,
         shard=options["shard"],
+        guard=options.get("guard") or "bands",
     )
 
 
@@ -80,9 +84,8 @@ def _lasting(text: str) -> str:
 
 def resumed(store: Store, options: Mapping[str, Any]) -> tuple[str, Request]:
     """Id and request of the last run, which was cut short."""
-    given = [
-        n for n in ("selection", "backends", "require", "checks", "device", "seed", "shard") if options[n] not in (None, ())
-    ]
+    named = ("selection", "backends", "require", "checks", "device", "seed", "shard", "guard")
+    given = [n for n in named if options[n] not in (None, ())]
     if given:
         raise UsageProblem(f"--resume goes on with what the run was asked for: leave out {', '.join(given)}")
     row = store.info("last")
@@ -110,4 +113,5 @@ def last_failed(store: Store, request: Request, options: Mapping[str, Any]) -> t
         request = replace(request, selection=tuple(f"{files[n]}:{n}" if n in files else n for n in names))
     if not options["backends"]:
         request = replace(request, backends=tuple(stored.get("backends", ())) or request.backends)
-    return replace(request, failures_of=last.id), jobs
+    guard = options["guard"] or stored.get("guard", "bands")
+    return replace(request, failures_of=last.id, guard=guard), jobs

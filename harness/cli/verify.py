@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import __version__
+from harness.cli.console import clean
 from harness.cli.errors import UsageProblem
 from harness.cli.outputs import Outputs, report_options
 from harness.cli.request import Request, from_options, last_failed, resumed
@@ -26,6 +27,7 @@ from harness.cli.words import alternatives
 if TYPE_CHECKING:
     from harness.catalogue import Case
     from harness.checks import Check, Trial
+    from harness.cli.report import View
     from harness.records import Record
     from harness.run.campaign import Campaign
     from harness.run.plan import Plan
@@ -48,10 +50,12 @@ INTERRUPTED = 130
 @click.option("-x", "--fail-fast", is_flag=True, help="Stop at the first bad verdict.")
 @click.option("--last-failed", is_flag=True, help="Only what was bad in the last run.")
 @click.option("--in-process", is_flag=True, help="Run backends in this process: for a debugger, without limits.")
+@click.option("--guard", type=click.Choice(["bands", "pages"]), help="What lies around the arrays; pages find every access.")
 @click.option("--save-arrays", type=click.Path(path_type=Path, file_okay=False), help="Keep the arrays of what ends badly.")
 @click.option("--strict", is_flag=True, help="NOT_RUN is bad too.")
 @click.option("--resume", is_flag=True, help="Finish the last run that was cut short.")
 @click.option("--list", "list_only", is_flag=True, help="Print the plan and run nothing.")
+@click.option("--shrink", "shrink_first", is_flag=True, help="Shrink each backend's first failure to the smallest case.")
 @click.option("--json", "json_file", metavar="F", help="Write verdicts as JSON to a file, or to `-`.")
 @report_options
 def command(**options: Any) -> None:
@@ -106,7 +110,7 @@ def _campaign(settings: Settings, request: Request, options: dict[str, Any], run
     refs += [r for r in (references(settings, request.require) if request.require else []) if r not in refs]
     run_options = Options(
         jobs=1 if options["in_process"] else options["jobs"] or settings.workers,
-        limits=worker_limits(settings),
+        limits=worker_limits(settings, request.guard),
         budget=options["budget"],
         fail_fast=options["fail_fast"],
         give_up_after=settings.give_up_after,
@@ -176,11 +180,38 @@ def _carry_out(
     if not interrupted:
         store.finish(run_id, code, elapsed)
     view.summary(counts, code, elapsed, missing=missing)
+    if options["shrink_first"] and not interrupted:
+        _shrink_first(campaign, view, request, settings)
     if options["json_file"]:
         _write_json(options["json_file"], store, run_id, request, code)
     if options["outputs"].wanted:
         options["outputs"].write(store.info(run_id), store.records(run_id), campaign.cases, campaign.reports)
     return code
+
+
+def _shrink_first(campaign: Campaign, view: View, request: Request, settings: Settings) -> None:
+    """The first failure of each backend, made as small as it gets and printed."""
+    from harness.cli.probing import worker_limits
+    from harness.cli.shrunk import show_shrunk, shrink_jobs
+    from harness.fuzzing.bench import FAULTS
+
+    cases, references = {c.id: c for c in campaign.cases}, {r.name: r.reference for r in campaign.reports}
+    told: set[str] = set()
+    for r in view.bad:
+        name = r.job.backend
+        if r.verdict.status not in FAULTS or name in told or name not in references:
+            continue
+        told.add(name)
+        jobs = [b.job for b in view.bad if (b.job.case, b.job.backend) == (r.job.case, name) and b.verdict.status in FAULTS]
+        shrunk = shrink_jobs(
+            cases[r.job.case], jobs, references[name], request.seed, worker_limits(settings), device=request.device
+        )
+        view.console.print()
+        view.console.print(clean(f"{r.verdict.status} {r.job.case}  {name}  {r.job.check}"), style="bold red")
+        if shrunk is None:
+            view.console.print("it did not fail again when it was repeated alone")
+        else:
+            show_shrunk(view.console, shrunk, name, references[name], request.seed)
 
 
 def _waiver(settings: Settings) -> Callable[[Record], Record]:
