@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness.records import Status
+from harness.records import Job, Record, Status, Verdict
 from harness.store import RunInfo, Store
 
 #: Argument: the store. Begins a run and prints its id, then writes case after case, each named after
@@ -83,6 +83,23 @@ def test_kill_9_loses_no_case_that_was_reported_and_tears_none(tmp_path, writer)
     db = sqlite3.connect(path)
     assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     db.close()
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_was_reported(tmp_path):
+    """A limit on the size of files stands for the disk: the write that does not fit fails as it would there."""
+    path = tmp_path / "runs.sqlite"
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))\n{WRITER}"
+    done = subprocess.run([sys.executable, "-c", limited, path, str(10**9)], capture_output=True, text=True, check=False)
+    run, *cases = done.stdout.split()
+    assert done.returncode == 1
+    assert "StoreError" in done.stderr.splitlines()[-1]
+    assert "free some space, or name another store" in done.stderr.splitlines()[-1]
+    with Store.open(path, create=False) as store:
+        rows = held(store, run)
+        assert len(cases) > 5
+        assert set(cases) <= set(rows)
+        assert all(n == int(case.rpartition("-")[2]) for case, n in rows.items())
+        store.write(run, [Record(Job("later", "b", "cpu", "c"), Verdict(Status.PASS))])
 
 
 def test_what_a_killed_process_left_is_readable_beside_a_new_writer(tmp_path, writer):

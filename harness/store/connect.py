@@ -62,6 +62,7 @@ def _way_out(text: str) -> str:
         "readonly": "make the file and its directory writable, or name another store",
         "unable to open": "make its directory writable (SQLite writes beside the file), or name another store",
         "full": "free some space, or name another store; what was reported before is safe",
+        "disk I/O": "its disk is full or fails: free some space, or name another store; what was reported before is safe",
         "malformed": "it is damaged: move it away, then `sqlite3 FILE .recover` may save its rows",
         "not a database": "it is damaged: move it away, or name another store",
         "FOREIGN KEY": "the run is not in the store: another process has pruned it",
