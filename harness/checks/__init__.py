@@ -11,6 +11,7 @@ from harness.checks.contract import CONTRACT
 from harness.checks.equivariance import EQUIVARIANCE
 from harness.checks.exact import IMPULSES, INTEGERS, LITERAL
 from harness.checks.factoring import COMPOSITION, SEPARABLE
+from harness.checks.infinity import INFINITY
 from harness.checks.layouts import LAYOUT
 from harness.checks.linear import LINEAR_INPUT, LINEAR_WEIGHTS
 from harness.checks.matrices import CIRCULANT, EIGENVALUES, TOEPLITZ
@@ -21,7 +22,6 @@ from harness.checks.real import (
     DENORMAL,
     GRADED,
     IDENTITY,
-    INFINITY,
     NEAR_OVERFLOW,
     POSITIVE,
     WIDE_RANGE,

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run
+from harness.checks.base import Check, Problem, Run, kept
 from harness.checks.forms import affordable, agree, evaluate, form
 from harness.checks.small import few_bits, room, small_integers
 from harness.data import Operands, draw
@@ -106,6 +106,7 @@ def judge_transposed(problem: Problem, run: Run) -> Verdict:
     return agree(evaluate(problem, run, ops), rhs, "not the convolution of the stuffed input with the reversed kernel")
 
 
+@kept
 def transposes(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The transpose of the specification's matrix; none for a pool."""
     if spec.is_pool:
@@ -126,6 +127,7 @@ def transposes(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     )
 
 
+@kept
 def stuffed_duals(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The transpose of a convolution's matrix as a convolution."""
     if spec.op != "conv":
@@ -136,6 +138,7 @@ def stuffed_duals(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     return (_unit_stride(spec, spec.out_size, padding, spec.out_channels, spec.in_channels),)
 
 
+@kept
 def as_convs(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """A transposed convolution as a convolution; none for other operations."""
     if spec.op != "conv_transpose":

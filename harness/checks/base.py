@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, lru_cache
+from typing import ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -22,6 +22,16 @@ from harness.spec import ConvSpec
 #: What may lie around the arrays: bytes of ones (NaN in every float, -1 in every integer), zeros, the largest
 #: finite number of either sign, another byte pattern.
 GUARDS = ("zeros", "ones", "largest", "lowest", "bytes 0x5a")
+#: Specifications whose relatives are kept, a function.
+KEPT = 512
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def kept(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep what a function makes of the specifications at hand: plan and judges, backend by backend, ask it again."""
+    return cast("Callable[P, T]", lru_cache(KEPT)(function))
 
 
 class RunEnded(Exception):

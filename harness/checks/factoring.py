@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run
+from harness.checks.base import Check, Problem, Run, kept
 from harness.checks.forms import Side, affordable, agree, evaluate, straight
 from harness.checks.resampling import comparable, whole_windows
 from harness.checks.splitting import blocks, stored
@@ -47,6 +47,7 @@ def chained(problem: Problem, run: Run, first: Side, spec: ConvSpec, w: np.ndarr
     return Side(side.value, side.tol + (1 + 2.0**-30) * carried)
 
 
+@kept
 def alone_on(spec: ConvSpec, axes: tuple[int, ...], in_size: tuple[int, ...]) -> ConvSpec:
     """The problem with its kernel on `axes` only; on the others it has one tap and nothing else."""
 
@@ -64,6 +65,7 @@ def alone_on(spec: ConvSpec, axes: tuple[int, ...], in_size: tuple[int, ...]) ->
     )
 
 
+@kept
 def passes(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """A pass along the axis of the longest kernel, channel by channel, and one along the others; nothing where one does."""
     if sum(m > 1 for m in spec.kernel_size) < 2:
@@ -107,6 +109,7 @@ def judge_separable(problem: Problem, run: Run) -> Verdict:
     return agree(chained(problem, run, between, second, v, ops.b), once, "in two passes")
 
 
+@kept
 def composed(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """A depthwise convolution of two taps along an axis, and the problem that does both at once; nothing if neither fits."""
     if spec.op == "avg_pool":
@@ -162,6 +165,7 @@ def _spread(spec: ConvSpec, axis: int) -> tuple[int, int]:
     return a.d // gcd(a.d, a.s), a.s // gcd(a.d, a.s)
 
 
+@kept
 def _second(spec: ConvSpec, axis: int, apart: int) -> ConvSpec:
     """The convolution (or the pool) of two taps on the outputs of `spec`."""
 
@@ -184,6 +188,7 @@ def _second(spec: ConvSpec, axis: int, apart: int) -> ConvSpec:
     )
 
 
+@kept
 def _composite(spec: ConvSpec, axis: int, shift: int) -> ConvSpec:
     """Both at once."""
     one = whole_windows(spec) if spec.is_pool else spec

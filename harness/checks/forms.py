@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Problem, Run, has_output
+from harness.checks.base import Problem, Run, has_output, kept
 from harness.checks.exact import needs_bound
 from harness.data import Operands
 from harness.oracle import reference
@@ -125,8 +125,13 @@ def agree(lhs: Side, rhs: Side, text: str) -> Verdict:
     )
 
 
+@kept
+def _large(spec: ConvSpec) -> bool:
+    return spec.flops > IDENTITY_FLOPS
+
+
 def affordable(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
     """Applies where there is an output and the case is not large."""
-    if spec.flops > IDENTITY_FLOPS:
+    if _large(spec):
         return f"the identities of the algebra are tried on cases up to {IDENTITY_FLOPS / 1e6:g} MFLOP"
     return has_output(case, spec, info)

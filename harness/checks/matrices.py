@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run, has_output
+from harness.checks.base import Check, Problem, Run, has_output, kept
 from harness.checks.forms import IDENTITY_FLOPS, Side, agree, evaluate, rounded
 from harness.checks.small import small_integers
 from harness.data import Operands, draw
@@ -144,6 +144,7 @@ def materialised(problem: Problem, run: Run) -> tuple[Side, np.ndarray]:
     return evaluate(problem, run, Operands(x, w), whole), w
 
 
+@kept
 def bases(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The specification with an image for every input; none where that is too many."""
     columns = spec.in_channels * prod(spec.in_size)

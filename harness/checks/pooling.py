@@ -8,7 +8,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run
+from harness.checks.base import Check, Problem, Run, kept
 from harness.checks.forms import Side, affordable, agree, evaluate, form
 from harness.checks.small import drawn
 from harness.data import Operands
@@ -149,6 +149,7 @@ def judge_global(problem: Problem, run: Run) -> Verdict:
     return verdict
 
 
+@kept
 def depthwise(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The convolution whose outputs are an average pool's sums."""
     if spec.op != "avg_pool":
@@ -160,6 +161,7 @@ def depthwise(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     return (replace(spec, op="conv", padding=padding, groups=spec.in_channels, ceil_mode=False, count_include_pad=False),)
 
 
+@kept
 def maxima(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The maximum pool over an average pool's windows."""
     if spec.op != "avg_pool":
@@ -168,6 +170,7 @@ def maxima(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     return (replace(spec, op="max_pool", count_include_pad=False, acc_dtype=types[1], out_dtype=types[2]),)
 
 
+@kept
 def over_all(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The pool with one window, the input."""
     if not spec.is_pool:

@@ -11,11 +11,8 @@ from harness.backend import BackendInfo
 from harness.catalogue import Case
 from harness.checks.base import Check, Problem, Run, has_output
 from harness.checks.compare import compare
-from harness.checks.metamorphic import same
 from harness.checks.weak import passing
-from harness.data import Operands
-from harness.data.raw import signs, words
-from harness.oracle import Reference, receptive_field
+from harness.oracle import Reference
 from harness.records import Status, Verdict
 from harness.spec import ConvSpec
 
@@ -186,52 +183,6 @@ def judge_identity(problem: Problem, run: Run) -> Verdict:
     return replace(verdict, compared=compared)
 
 
-def judge_infinity(problem: Problem, run: Run) -> Verdict:
-    """One Inf in x gives sign(w) Inf on its receptive field, and nothing unusual elsewhere.
-
-    The weights of an output channel are nonzero and of one sign, so that no two infinities of opposite sign meet.
-    For a class that spreads what it reads (tiles, images) outputs inside its taint may be anything that is not finite;
-    for all, outputs outside it are those without the Inf.
-
-    Examples
-    --------
-    Weights of 1, x of five elements: outputs 1 and 2 read the Inf. Clipped to the largest finite number they would not say so.
-
-    >>> import numpy as np
-    >>> x = np.array([1, 2, np.inf, 4, 5])
-    >>> [float(x[i : i + 2].sum()) for i in range(4)]
-    [3.0, inf, inf, 9.0]
-    """
-    from harness.checks.taint import allowed
-
-    spec = problem.spec
-    ops, _ = problem.data("zero_mean")
-    sign = np.ones(spec.out_channels)
-    w = ops.w
-    if w is not None:
-        sign = signs(words(spec.out_channels, "fixed", problem.case.id, "sign"))
-        w = _one_sign(spec, w, sign)
-    pick = words(len(spec.x_shape), problem.oracle.seed, problem.case.id, "inf")
-    place = tuple(int(v % np.uint64(n)) for v, n in zip(pick, spec.x_shape, strict=True))
-    plain = Operands(ops.x, w, ops.b)
-    before = run(plain)
-    x = ops.x.copy()
-    x[place] = np.inf
-    after = run(Operands(x, w, ops.b)).astype(np.float64)
-    field, may = receptive_field(spec, place), allowed(spec, problem.info, place)
-    want = np.where(field, np.broadcast_to((sign * np.inf).reshape(1, -1, *(1,) * spec.rank), spec.out_shape), np.nan)
-    right = after[field] == want[field] if problem.info.taint == "exact" or spec.is_pool else ~np.isfinite(after[field])
-    if not bool(np.all(right)):
-        index = tuple(int(i) for i in np.argwhere(field)[int(np.flatnonzero(~right)[0])])
-        text = f"with Inf at x{list(place)}, output {list(index)} reads it and is {after[index]:g}, expected {want[index]:g}"
-        return Verdict(Status.FAIL, text, int(after.size), int(np.count_nonzero(~right)), index)
-    tol = None
-    if not problem.info.deterministic:
-        tol = 2.0 * problem.tolerance("zero-mean", *problem.data("zero_mean"))
-    untouched = np.where(may, before.astype(np.float64), after)
-    return same(untouched, before, f"an Inf at x{list(place)} changes outputs that do not read it", tol)
-
-
 def bounded(problem: Problem, run: Run, recipe: str, data: str, *more: object, rms: bool = False) -> Verdict:
     """Judge a recipe by the bound of the declared class, and score the decoys beside."""
     spec = problem.spec
@@ -272,25 +223,15 @@ def _overflow_is_right(problem: Problem, y: np.ndarray, ref: Reference, tol: np.
         return np.where(fine, ref.hi, wide) if bool(np.any(fine)) else y
 
 
-def _one_sign(spec: ConvSpec, w: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    """|w| with the sign of its output channel."""
-    if spec.op == "conv":
-        shape = (-1, *(1,) * (w.ndim - 1))
-        return np.ascontiguousarray((np.abs(w.astype(np.float64)) * sign.reshape(shape)).astype(w.dtype))
-    per = spec.out_channels // spec.groups
-    group = np.arange(spec.in_channels) // (spec.in_channels // spec.groups)
-    table = sign[group[:, None] * per + np.arange(per)]
-    return np.ascontiguousarray((np.abs(w.astype(np.float64)) * table.reshape(*table.shape, *(1,) * spec.rank)).astype(w.dtype))
-
-
-def _is_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
+def is_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
+    """Applies to floating-point inputs."""
     return has_output(case, spec, info) or (None if spec.in_type.is_float else "integers have no rounding")
 
 
 def _linear_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
     if spec.op == "max_pool":
         return "a maximum copies its operand: integers and zero-mean data say it all"
-    return _is_float(case, spec, info)
+    return is_float(case, spec, info)
 
 
 def _direct_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
@@ -298,20 +239,15 @@ def _direct_float(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
         return "no bound is known for the underflow of transforms"
     if spec.flops > SUBNORMAL_FLOPS:
         return f"subnormal arithmetic is slow: cases up to {SUBNORMAL_FLOPS / 1e6:g} MFLOP"
-    return _is_float(case, spec, info)
-
-
-def _infinite(case: Case, spec: ConvSpec, info: BackendInfo) -> str | None:
-    return _is_float(case, spec, info)
+    return is_float(case, spec, info)
 
 
 ZERO_MEAN = Check(
-    "zero_mean", "errs by at most a small multiple of u A on zero-mean data", judge_zero_mean, _is_float, data=True
+    "zero_mean", "errs by at most a small multiple of u A on zero-mean data", judge_zero_mean, is_float, data=True
 )
-IDENTITY = Check("identity", "returns the operand of a one-tap kernel bit for bit", judge_identity, _is_float)
+IDENTITY = Check("identity", "returns the operand of a one-tap kernel bit for bit", judge_identity, is_float)
 POSITIVE = Check("positive", "errs by at most sqrt(K) u A on positive data", judge_positive, _linear_float, data=True)
 GRADED = Check("graded", "keeps small outputs apart from large neighbours", judge_graded, _linear_float, data=True)
 WIDE_RANGE = Check("wide_range", "keeps its bound over fifty binades", judge_wide_range, _linear_float, data=True)
 DENORMAL = Check("denormal", "takes subnormal inputs for numbers", judge_denormal, _direct_float, data=True)
-NEAR_OVERFLOW = Check("near_overflow", "overflows only where the result does", judge_near_overflow, _is_float, data=True)
-INFINITY = Check("infinity", "gives Inf where an Inf is read and nowhere else", judge_infinity, _infinite)
+NEAR_OVERFLOW = Check("near_overflow", "overflows only where the result does", judge_near_overflow, is_float, data=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run
+from harness.checks.base import Check, Problem, Run, kept
 from harness.checks.forms import IDENTITY_FLOPS, affordable, agree, evaluate, straight
 from harness.checks.symmetry import left_over
 from harness.data import Operands
@@ -17,6 +17,7 @@ from harness.records import Verdict
 from harness.spec import ConvSpec, SpecError
 
 
+@kept
 def unstrided(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The problem of stride 1 whose every s-th output it is; nothing where there is no stride or no such problem."""
     ones = (1,) * spec.rank
@@ -33,6 +34,7 @@ def unstrided(spec: ConvSpec) -> tuple[ConvSpec, ...]:
         return ()
 
 
+@kept
 def whole_windows(spec: ConvSpec) -> ConvSpec:
     """A pool's windows without `ceil_mode`, its high padding cut off (or grown) to where the last window ends.
 
@@ -76,6 +78,7 @@ def judge_subsampling(problem: Problem, run: Run) -> Verdict:
     return agree(evaluate(posed, run, ops, spec, tol=want.tol), want, "against every s-th output of stride 1")
 
 
+@kept
 def undilated(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The problem of dilation 1 with a longer kernel; nothing where there is no dilation, or for a pool."""
     if spec.is_pool or all(a.extent == a.m for a in spec.axes):

@@ -11,13 +11,14 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run
+from harness.checks.base import Check, Problem, Run, kept
 from harness.checks.forms import IDENTITY_FLOPS, added, affordable, agree, evaluate, straight
 from harness.data import Operands
 from harness.records import Verdict
 from harness.spec import ConvSpec
 
 
+@kept
 def one_image(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The problem for a single image, where there are several."""
     return (replace(spec, batch=1),) if spec.batch > 1 else ()
@@ -88,6 +89,7 @@ def rows(spec: ConvSpec, y: np.ndarray, outputs: slice, groups: slice = slice(No
     return part.reshape(y.shape[0], -1, *y.shape[2:])
 
 
+@kept
 def _resized(spec: ConvSpec, groups: int, inputs: int, outputs: int) -> ConvSpec:
     """The problem with other numbers of groups and of channels of a group."""
     return replace(spec, groups=groups, in_channels=groups * inputs, out_channels=groups * outputs)
@@ -98,6 +100,7 @@ def _per_group(spec: ConvSpec) -> tuple[int, int]:
     return spec.in_channels // spec.groups, spec.out_channels // spec.groups
 
 
+@kept
 def channel_parts(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """Half of the outputs, then the two halves of the inputs; for a pool half of its channels."""
     c, m = _per_group(spec)
@@ -149,6 +152,7 @@ def judge_channels(problem: Problem, run: Run) -> Verdict:
     return verdict
 
 
+@kept
 def group_parts(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """One group alone, and all as one dense convolution where that is not large."""
     if spec.groups == 1:

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run, Trial, has_output
+from harness.checks.base import Check, Problem, Run, Trial, has_output, kept
 from harness.checks.compare import compare
 from harness.checks.exact import needs_bound
 from harness.checks.forms import IDENTITY_FLOPS, affordable, form
@@ -151,11 +151,13 @@ def judge_threads(problem: Problem, run: Run) -> Verdict:
     return same(there, here, "another number of threads changes the output", tol)
 
 
+@kept
 def other_bias(spec: ConvSpec) -> ConvSpec:
     """The same problem with a bias, or without."""
     return replace(spec, bias=not spec.bias)
 
 
+@kept
 def other_flip(spec: ConvSpec) -> ConvSpec:
     """The same problem with the kernel read in the other direction."""
     return replace(spec, flip=not spec.flip)

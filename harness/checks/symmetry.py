@@ -13,7 +13,7 @@ import numpy as np
 
 from harness.backend import BackendInfo
 from harness.catalogue import Case
-from harness.checks.base import Check, Problem, Run
+from harness.checks.base import Check, Problem, Run, kept
 from harness.checks.forms import affordable, agree, evaluate, straight
 from harness.data import Operands
 from harness.records import Verdict
@@ -28,6 +28,7 @@ def left_over(spec: ConvSpec, axis: int) -> int:
     return a.n + a.lo + a.hi - a.extent - (spec.out_size[axis] - 1) * a.s
 
 
+@kept
 def reversed_spec(spec: ConvSpec, axis: int) -> ConvSpec | None:
     """The problem seen in a mirror across `axis`; None where its windows do not lie on the mirrored grid.
 
@@ -49,6 +50,7 @@ def reversed_spec(spec: ConvSpec, axis: int) -> ConvSpec | None:
         return None
 
 
+@kept
 def reversals(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The mirrored problems that the check runs."""
     found = (reversed_spec(spec, axis) for axis in range(spec.rank))
@@ -90,6 +92,7 @@ def judge_reversal(problem: Problem, run: Run) -> Verdict:
     return verdict
 
 
+@kept
 def exchanged_spec(spec: ConvSpec, axis: int, other: int) -> ConvSpec:
     """The problem with two spatial axes exchanged."""
 
@@ -109,6 +112,7 @@ def exchanged_spec(spec: ConvSpec, axis: int, other: int) -> ConvSpec:
     )
 
 
+@kept
 def exchanges(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The problems with two neighbouring axes exchanged; of these every order of the axes is made."""
     return tuple(exchanged_spec(spec, axis, axis + 1) for axis in range(spec.rank - 1))
@@ -145,6 +149,7 @@ def judge_transposition(problem: Problem, run: Run) -> Verdict:
     return verdict
 
 
+@kept
 def rotated_spec(spec: ConvSpec) -> tuple[ConvSpec, int] | None:
     """The problem turned by 90 degrees in its last two axes and the direction as `numpy.rot90` counts it, 1 or -1.
 
@@ -157,6 +162,7 @@ def rotated_spec(spec: ConvSpec) -> tuple[ConvSpec, int] | None:
     return None
 
 
+@kept
 def rotation(spec: ConvSpec) -> tuple[ConvSpec, ...]:
     """The turned problem that the check runs."""
     turned = rotated_spec(spec) if spec.rank > 1 else None

@@ -62,7 +62,8 @@ def saturating(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     """Bytes of -128 and 127 whose neighbouring products have one sign: a sum of two in 16 bits saturates.
 
     Weights of a pair of input channels of a group agree in sign, and so does x; Intel's `vpmaddubsw` and its like add
-    such pairs. Only (-128)(-128) twice leaves 16 bits, so the first pair of every group is that.
+    such pairs. Only (-128)(-128) twice leaves 16 bits, so the first pair of every group is that. All products of a
+    group's first output channel are positive: its sum is as large as K bytes' products can be, beyond 2^24 for K >= 1041.
     """
     assert spec.w_shape is not None
     g, per, out = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
@@ -70,6 +71,7 @@ def saturating(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
     sign = signs(words(g * pairs, *key, "x")).reshape(g, pairs)
     both = signs(words(g * out * pairs, *key, "w")).reshape(g, out, pairs)
     sign[:, 0], both[..., 0] = -1.0, -1.0
+    both[:, 0] = sign
     x = np.repeat(sign, 2, axis=1)[:, :per].reshape(1, -1, *(1,) * spec.rank)
     w = np.repeat(both, 2, axis=2)[..., :per]  # (group, output, input), stored so by a convolution
     w = (w if spec.op == "conv" else w.swapaxes(1, 2)).reshape(*spec.w_shape[:2], *(1,) * spec.rank)

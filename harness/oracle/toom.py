@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
+from math import prod
 
 import numpy as np
 
@@ -89,31 +90,26 @@ def scale(spec: ConvSpec, algorithm: AlgorithmClass, x: np.ndarray, w: np.ndarra
     groups, cg, mg = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
     if spec.flip:
         w = np.flip(w, tuple(range(2, w.ndim)))
-    kernels = np.abs(w)
-    tiles = np.pad(padded(spec, np.abs(x), 0.0), ((0, 0), (0, 0), *((m - 1, n),) * rank))
-    for axis in range(2, 2 + rank):
-        kernels = np.moveaxis(np.tensordot(g, kernels, (1, axis)), 0, axis)
+    kernels = np.abs(w).reshape(groups, mg, cg, *spec.kernel_size)
+    tiles = np.pad(padded(spec, np.abs(x), 0.0), ((0, 0), (0, 0), *((m - 1, n - 1),) * rank))
     starts = tuple(o + m - 1 for o in spec.out_size)
-    kernels = kernels.reshape(groups, mg, cg, *(n,) * rank)
-    total = np.zeros((m**rank, spec.batch, groups, mg, *starts))
-    for index in product(range(n), repeat=rank):
-        plane = tiles
-        for axis, i in enumerate(index):
-            plane = sum(
-                (bt[i, j] * np.take(plane, range(j, j + starts[axis]), axis=2 + axis) for j in range(n) if bt[i, j]),
-                np.zeros(()),
-            )
-        data = plane.reshape(spec.batch, groups, cg, -1)
-        v = np.matmul(kernels[(..., *index)][None], data).reshape(spec.batch, groups, mg, *starts)
-        for k, p in enumerate(product(range(m), repeat=rank)):
-            if factor := float(np.prod([at[q, i] for q, i in zip(p, index, strict=True)])):
-                total[k] += factor * v
+    tiles = np.lib.stride_tricks.sliding_window_view(tiles, (n,) * rank, tuple(range(2, 2 + rank)))
+    tiles = tiles[(slice(None), slice(None), *(slice(s) for s in starts))]
+    for _ in range(rank):  # each turn transforms the axis that stands last in the windows and puts it first of all
+        kernels = np.moveaxis(np.tensordot(kernels, g, (-1, 1)), -1, 0)
+        tiles = np.moveaxis(np.tensordot(tiles, bt, (-1, 1)), -1, 0)
+    kernels = kernels.reshape(n**rank, 1, groups, mg, cg)
+    products = kernels @ tiles.reshape(n**rank, spec.batch, groups, cg, prod(starts))
+    sums = products.reshape(*(n,) * rank, -1)
+    for axis in range(rank):
+        sums = np.moveaxis(np.tensordot(at, sums, (1, axis)), 0, axis)
+    sums = sums.reshape(*(m,) * rank, spec.batch, spec.out_channels, *starts)
     # Output o lies at place p of the tile that begins at o - p, which is entry o - p + m - 1.
-    found = []
-    for k, p in enumerate(product(range(m), repeat=rank)):
-        place = tuple(slice(m - 1 - q, m - 1 - q + o) for q, o in zip(p, spec.out_size, strict=True))
-        found.append(total[k][(slice(None), slice(None), slice(None), *place)])
-    return np.max(np.stack(found), axis=0).reshape(spec.out_shape)
+    found = np.zeros(spec.out_shape)
+    for place in product(range(m), repeat=rank):
+        tile = (slice(m - 1 - q, m - 1 - q + o) for q, o in zip(place, spec.out_size, strict=True))
+        np.maximum(found, sums[(*place, slice(None), slice(None), *tile)], out=found)
+    return found
 
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from traceback import format_exc
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from harness.run.messages import Call, Done, Loaded, Prepare, Release, Reply, To
 from harness.run.oclgrind import too_large
 from harness.run.plan import Batch
 from harness.run.process import WorkerGone
+from harness.run.serve import describe
 from harness.spec import ConvSpec
 
 #: What a failure leaves for --save-arrays and the pages: the record and the trial that it was found on.
@@ -246,6 +248,9 @@ def judge_batch(
             verdict = e.verdict
         except NoBound as e:
             verdict = Verdict(Status.ERROR, f"it cannot be judged by the class that it declares: {e}")
+        except Exception as e:  # noqa: BLE001 - a defect of one check costs its verdicts, not the run
+            text = f"the check failed, not the backend: {describe(e)}; this is a defect of Convproof, please report it"
+            verdict = Verdict(Status.ERROR, text, details={"traceback": format_exc(limit=-12)})
         verdicts[check.name] = verdict
         spent[check.name] = perf_counter() - start, session.seconds - before
         lasts[check.name] = session.last

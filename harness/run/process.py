@@ -44,6 +44,7 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+) in (\S+)')
 #: Packages whose types a reply may hold; the backend's own would have to be imported here to be read.
 _PLAIN = frozenset({"harness", "numpy", "builtins", "collections", "copyreg"})
 _starting = threading.Lock()
+_types: dict[tuple[str, str], Any] = {}
 
 
 class WorkerGone(Exception):
@@ -77,7 +78,8 @@ class WorkerProcess:
         try:
             self._conn, self._process = _start(self.arena.fd, self._log, limits)
             self._poll = select.poll()  # one for life: making a selector costs more than a round trip
-            self._poll.register(self._conn.fileno(), select.POLLIN)
+            self._fd = self._conn.fileno()
+            self._poll.register(self._fd, select.POLLIN)
             self._poll.register(self._process.sentinel, select.POLLIN)
         except (OSError, EOFError) as e:
             self.arena.close()
@@ -92,14 +94,14 @@ class WorkerProcess:
             If the worker dies, takes more than `seconds`, or holds more memory than its limit.
         """
         try:
-            self._conn.send(request)
+            self._conn.send_bytes(pickle.dumps(request, pickle.HIGHEST_PROTOCOL))  # `send` makes a pickler of its own each time
         except (BrokenPipeError, ConnectionError):
             raise self._buried(self._death()) from None
         deadline = time.monotonic() + seconds
         pause = min(_POLL, seconds)
         while True:
             if ready := self._poll.poll(pause * 1e3):
-                if any(fd == self._conn.fileno() for fd, _ in ready):
+                if self._fd in dict(ready):
                     with contextlib.suppress(EOFError, OSError):
                         reply = _read(self._conn.recv_bytes())
                         self._trim_log()
@@ -210,9 +212,11 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Find a type of `_PLAIN`; refuse any other."""
-        if module.partition(".")[0] not in _PLAIN:
-            raise pickle.UnpicklingError(f"holds a {module}.{name}")
-        return super().find_class(module, name)
+        if (found := _types.get((module, name))) is None:
+            if module.partition(".")[0] not in _PLAIN:
+                raise pickle.UnpicklingError(f"holds a {module}.{name}")
+            found = _types[module, name] = super().find_class(module, name)
+        return found
 
 
 def _read(data: bytes) -> Reply:

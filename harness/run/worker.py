@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import faulthandler
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -74,7 +75,7 @@ def main(conn: Connection, memory: int, threads: int) -> None:
             os._exit(0)  # no atexit handlers of foreign code
         reply = server.answer(request)
         try:
-            conn.send(reply)
+            conn.send_bytes(pickle.dumps(reply, pickle.HIGHEST_PROTOCOL))
         except (BrokenPipeError, ConnectionError):
             os._exit(0)
         except Exception as e:  # noqa: BLE001 - a reply built from foreign values may not pickle

@@ -223,8 +223,7 @@ class ConvSpec:
         if not self.count_include_pad:
             return self.tap_counts
         return tuple(
-            geometry.conv_tap_counts(a, o, low=-a.lo, high=a.n + a.hi)
-            for a, o in zip(self.axes, self.out_size, strict=True)
+            geometry.conv_tap_counts(a, o, low=-a.lo, high=a.n + a.hi) for a, o in zip(self.axes, self.out_size, strict=True)
         )
 
     @property
