@@ -118,8 +118,8 @@ def test_a_tool_table_that_is_none_is_refused(tmp_path):
         load_settings(tmp_path)
 
 
-def test_there_is_a_worker_a_core_up_to_four(monkeypatch):
-    for cores, workers in ((1, 1), (2, 2), (3, 3), (64, 4)):
+def test_there_are_two_workers_a_core_up_to_four(monkeypatch):
+    for cores, workers in ((1, 2), (2, 4), (3, 4), (64, 4)):
         monkeypatch.setattr("harness.cli.settings.usable_cores", lambda cores=cores: cores)
         assert Settings().workers == workers
     assert Settings(jobs=5).workers == 5

@@ -22,7 +22,7 @@ from harness.records import Status, Verdict
 from harness.spec import ConvSpec
 
 #: Operations of the largest case on which the identities of the algebra are tried: they hold at any size.
-IDENTITY_FLOPS = 1_000_000
+IDENTITY_FLOPS = 400_000
 
 
 @dataclass(frozen=True, eq=False)

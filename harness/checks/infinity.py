@@ -94,11 +94,11 @@ def _weight_is_inf(problem: Problem, run: Run, ops: Operands, before: np.ndarray
     after = run(Operands(ops.x, w, ops.b)).astype(np.float64)
     mine = after[:, out]
     exact = problem.info.taint == "exact"
-    right = np.where(exact, mine == np.sign(read) * np.inf, ~np.isfinite(mine)) | (read == 0)
+    right = np.where(exact, mine == np.copysign(np.inf, read), ~np.isfinite(mine)) | (read == 0)
     if not bool(np.all(right)):
         n, *rest = (int(i) for i in np.argwhere(~right)[0])
         text = f"with Inf at w{list(at)}, output {[n, out, *rest]} reads it and is {mine[(n, *rest)]:g}"
-        want = f"expected {np.sign(read[(n, *rest)]) * np.inf:g}"
+        want = f"expected {np.copysign(np.inf, read[(n, *rest)]):g}"
         return Verdict(Status.FAIL, f"{text}, {want}", int(mine.size), int(np.count_nonzero(~right)), (n, out, *rest))
     touched = np.zeros(spec.out_channels, bool)
     touched[out if exact else slice(group * outputs, (group + 1) * outputs)] = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -93,6 +95,22 @@ class Trouble:
     kind: str
     message: str
     traceback: str = ""
+
+
+#: The first byte of a `Done` in JSON, which no pickle begins with.
+_JSON = b"D"
+
+
+def packed(reply: Reply) -> bytes:
+    """A reply as bytes: `Done`, the answer to every call, in JSON, a fifth of the time of a pickle; others pickled."""
+    if type(reply) is Done:
+        return _JSON + json.dumps([reply.seconds, dict(reply.phases), reply.device_seconds, reply.fp_mode]).encode()
+    return pickle.dumps(reply, pickle.HIGHEST_PROTOCOL)
+
+
+def unpacked(data: bytes) -> Done | None:
+    """The `Done` that `packed` made; None for another reply, which is a pickle."""
+    return Done(*json.loads(data[1:])) if data[:1] == _JSON else None
 
 
 Request = Load | Ask | Prepare | Call | Together | Release

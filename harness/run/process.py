@@ -29,7 +29,7 @@ from typing import Any
 from harness.records import Status
 from harness.run.arena import Arena
 from harness.run.limits import THREAD_VARIABLES, Limits
-from harness.run.messages import Reply, Request, Trouble
+from harness.run.messages import Reply, Request, Trouble, unpacked
 from harness.run.remains import SOCKET_FOLDER, kill_group
 from harness.run.worker import SAFE_PATH
 from harness.run.worker import main as worker_main
@@ -222,7 +222,7 @@ class _Reader(pickle.Unpickler):
 def _read(data: bytes) -> Reply:
     """A reply of its bytes; Trouble where they hold what this process would have to import."""
     try:
-        reply: Reply = _Reader(io.BytesIO(data)).load()
+        reply: Reply = unpacked(data) or _Reader(io.BytesIO(data)).load()
     except Exception as e:  # noqa: BLE001 - made of foreign values, which may fail in any way
         return Trouble("error", f"its reply {e}: only the contract's types and plain values can be sent")
     return reply

@@ -27,6 +27,8 @@ _FATAL = frozenset({Status.CRASH, Status.TIMEOUT, Status.OOM})
 GRACE = 1.0
 #: Seconds that a thread has to notice that its worker was killed, at the end.
 PATIENCE = 10.0
+#: Cases that must wait for a backend for another worker to be started for it.
+WORTH_A_WORKER = 4
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Runner:
         self.plan, self.reports, self.oracle, self.options = plan, reports, oracle, options
         self._free: dict[int, list[Link]] = {i: [link] for i, link in enumerate(links)}
         self._more = more
-        self._spare = dict.fromkeys(self._free, self._spare_workers(len(links)) if more else 0)
+        self._workers = dict.fromkeys(self._free, 1)
         self._lanes: dict[int, deque[tuple[int, Batch]]] = {i: deque() for i in self._free}
         for place, batch in enumerate(self._todo()):
             self._lanes[batch.backend].append((place, batch))
@@ -198,9 +200,14 @@ class Runner:
         """Batches with a job that is not done; whole, since the checks of a case depend on each other."""
         return (b for b in self.plan.batches if not self.options.skip.issuperset(b.jobs))
 
-    def _spare_workers(self, backends: int) -> int:
-        """Workers beyond the first that each backend may have."""
-        return max(0, -(-self.options.jobs // max(1, backends)) - 1)
+    def _may_start(self, lane: int) -> bool:
+        """Whether a backend may have another worker: where fewer backends wait than may work, they share the rest.
+
+        Towards the end of a run that is the slowest one; for a few cases no worker is worth its start.
+        """
+        waiting = sum(bool(batches) and not self._given_up(i) for i, batches in self._lanes.items())
+        share = -(-self.options.jobs // max(1, waiting))
+        return self._more is not None and self._workers[lane] < share and len(self._lanes[lane]) >= WORTH_A_WORKER
 
     def _drive(self, done: queue.Queue[list[Record] | BaseException | None]) -> None:
         try:
@@ -241,14 +248,14 @@ class Runner:
             ready = [
                 (lane[0][0], i)
                 for i, lane in self._lanes.items()
-                if lane and not self._given_up(i) and (self._free[i] or (self._spare[i] and self._more is not None))
+                if lane and not self._given_up(i) and (self._free[i] or self._may_start(i))
             ]
             if not ready:
                 return None
             i = min(ready)[1]
             if not self._free[i]:
                 assert self._more is not None
-                self._spare[i] -= 1
+                self._workers[i] += 1
                 link = self._more(i)
                 self._open.append(link)
                 self._free[i].append(link)

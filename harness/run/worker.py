@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import faulthandler
 import os
-import pickle
 import resource
 import signal
 import sys
@@ -19,7 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 
 from harness.run.arena import Arena
-from harness.run.messages import Trouble
+from harness.run.messages import Trouble, packed
 from harness.run.oclgrind import Findings
 from harness.run.remains import lead_group, watch_over
 from harness.run.serve import Server, describe
@@ -75,7 +74,7 @@ def main(conn: Connection, memory: int, threads: int) -> None:
             os._exit(0)  # no atexit handlers of foreign code
         reply = server.answer(request)
         try:
-            conn.send_bytes(pickle.dumps(reply, pickle.HIGHEST_PROTOCOL))
+            conn.send_bytes(packed(reply))
         except (BrokenPipeError, ConnectionError):
             os._exit(0)
         except Exception as e:  # noqa: BLE001 - a reply built from foreign values may not pickle
