@@ -61,7 +61,8 @@ def test_the_right_backend_passes_the_gate(verify, catalogue, part):
     ids = [c.id for c in catalogue.select(["gate"])][part::4]
     records = verify("right_numpy:backend", ids)
     assert [(r.job, r.verdict.message) for r in records if r.verdict.status is not Status.PASS] == []
-    assert {r.job.check for r in records} == {c.name for c in CHECKS if not c.workers}
+    elsewhere = {"adjoint_conv"}  # for backends that declare no transposed convolution
+    assert {r.job.check for r in records} == {c.name for c in CHECKS if not c.workers} - elsewhere
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda w: w.name)

@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("harness.cli.show", "Draw a case as a matrix or a picture."),
     "list": ("harness.cli.list", "List backends, devices, cases, suites or checks."),
     "selftest": ("harness.cli.selftest", "Plant faults and see which check kills each."),
-    "runs": ("harness.cli.runs", "List, export and prune the stored runs."),
+    "runs": ("harness.cli.runs", "List, merge, export and prune the stored runs."),
     "doctor": ("harness.cli.doctor", "Report what this machine can run, and what to do about the rest."),
 }
 

@@ -204,7 +204,7 @@ def _one_a_case(alike: Mapping[tuple[Status, str], list[Record]]) -> list[tuple[
     for key, records in alike.items():
         if records[0].job.case not in cases:
             first.append((key, records))
-        cases |= {r.job.case for r in records}
+            cases |= {r.job.case for r in records}
     return first
 
 

@@ -243,7 +243,8 @@ def judge_batch(
             verdicts[check.name], spent[check.name] = Verdict(Status.NOT_RUN, blocked), (0.0, 0.0)
             continue
         try:
-            verdict = check.judge(problem, session)
+            with np.errstate(all="ignore"):  # outputs are foreign numbers: what is wrong with them is the verdict's to say
+                verdict = check.judge(problem, session)
         except RunEnded as e:
             verdict = e.verdict
         except NoBound as e:
