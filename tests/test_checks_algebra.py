@@ -386,7 +386,11 @@ REASONS = [
     ("stuffing", spec2(op="max_pool", dilation=(2, 2)), "a pool has no taps"),
     ("stuffing", spec2(in_channels=64, out_channels=32, dilation=(1, 6), in_size=(60, 60)), "MFLOP"),
     ("separable", spec2(kernel_size=(1, 5)), "fewer than two axes"),
-    ("separable", spec2(in_channels=600, kernel_size=(3, 3), in_dtype="f16", acc_dtype="f16", out_dtype="f16"), "too long"),
+    (
+        "separable",
+        spec2(in_channels=600, in_size=(3, 4), kernel_size=(3, 3), in_dtype="f16", acc_dtype="f16", out_dtype="f16"),
+        "too long",
+    ),
     ("composition", spec2(op="avg_pool"), "mean of overlapping means"),
     ("composition", spec2(in_size=(3, 2)), "no room"),
     ("composition", spec2(op="max_pool", kernel_size=(2, 2), stride=(3, 3)), "no room"),

@@ -94,7 +94,7 @@ def test_the_search_ends_with_its_time():
         ("tf32", "zero_mean", 4),
         ("dilation_ignored", "integers", 64),
         ("flushes_subnormals", "denormal", 8),
-        ("reads_one_tap_more", "nan_taint", 16),
+        ("reads_one_tap_more", "nan_taint", 64),
     ],
 )
 def test_a_fault_is_shrunk_to_a_few_elements_under_its_own_check(name, check, most):

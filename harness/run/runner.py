@@ -95,6 +95,8 @@ class Runner:
         self._free: dict[int, list[Link]] = {i: [link] for i, link in enumerate(links)}
         self._more = more
         self._workers = dict.fromkeys(self._free, 1)
+        self._lived: set[int] = set()
+        self._died: set[int] = set()
         self._lanes: dict[int, deque[tuple[int, Batch]]] = {i: deque() for i in self._free}
         for place, batch in enumerate(self._todo()):
             self._lanes[batch.backend].append((place, batch))
@@ -207,7 +209,18 @@ class Runner:
         """
         waiting = sum(bool(batches) and not self._given_up(i) for i, batches in self._lanes.items())
         share = -(-self.options.jobs // max(1, waiting))
-        return self._more is not None and self._workers[lane] < share and len(self._lanes[lane]) >= WORTH_A_WORKER
+        worth = self._more is not None and lane in self._lived and len(self._lanes[lane]) >= WORTH_A_WORKER
+        return worth and self._workers[lane] < share
+
+    def _ready(self, lane: int) -> bool:
+        """Whether a backend can take a batch now.
+
+        One whose worker has died takes one at a time from then on, and none has two before a first batch went well: which
+        cases are reached before a backend is given up must not depend on how many are at work.
+        """
+        if lane in self._died:
+            return len(self._free[lane]) == self._workers[lane]
+        return bool(self._free[lane]) or self._may_start(lane)
 
     def _drive(self, done: queue.Queue[list[Record] | BaseException | None]) -> None:
         try:
@@ -245,11 +258,7 @@ class Runner:
                 self._stop = self._stop or f"the budget of {self.options.budget:g} s was spent"
             if self._stop:
                 return None
-            ready = [
-                (lane[0][0], i)
-                for i, lane in self._lanes.items()
-                if lane and not self._given_up(i) and (self._free[i] or self._may_start(i))
-            ]
+            ready = [(lane[0][0], i) for i, lane in self._lanes.items() if lane and not self._given_up(i) and self._ready(i)]
             if not ready:
                 return None
             i = min(ready)[1]
@@ -276,6 +285,7 @@ class Runner:
         with self._lock:
             fatal = any(r.verdict.status in _FATAL for r in records)
             self._fatal[batch.backend] = self._fatal[batch.backend] + 1 if fatal else 0
+            (self._died if fatal else self._lived).add(batch.backend)
             self._busy.remove(link)
             self._free[batch.backend].append(link)
 
