@@ -63,19 +63,24 @@ def saturating(spec: ConvSpec, key: tuple[object, ...]) -> Operands:
 
     Weights of a pair of input channels of a group agree in sign, and so does x; Intel's `vpmaddubsw` and its like add
     such pairs. Only (-128)(-128) twice leaves 16 bits, so the first pair of every group is that. All products of a
-    group's first output channel are positive: its sum is as large as K bytes' products can be, beyond 2^24 for K >= 1041.
+    group's first output channel are positive but one, which makes their number odd: its sum is as large as K bytes'
+    products can be, beyond 2^24 for K >= 1041, and of either parity.
     """
     assert spec.w_shape is not None
     g, per, out = spec.groups, spec.in_channels // spec.groups, spec.out_channels // spec.groups
     pairs = -(-per // 2)
     sign = signs(words(g * pairs, *key, "x")).reshape(g, pairs)
     both = signs(words(g * out * pairs, *key, "w")).reshape(g, out, pairs)
+    sign[:, -1], both[..., -1] = 1.0, 1.0
     sign[:, 0], both[..., 0] = -1.0, -1.0
     both[:, 0] = sign
     x = np.repeat(sign, 2, axis=1)[:, :per].reshape(1, -1, *(1,) * spec.rank)
     w = np.repeat(both, 2, axis=2)[..., :per]  # (group, output, input), stored so by a convolution
     w = (w if spec.op == "conv" else w.swapaxes(1, 2)).reshape(*spec.w_shape[:2], *(1,) * spec.rank)
     full = [np.where(np.broadcast_to(a, shape) < 0, -128.0, 127.0) for a, shape in ((x, spec.x_shape), (w, spec.w_shape))]
+    for group in range(g):
+        first = (group * out, per - 1) if spec.op == "conv" else ((group + 1) * per - 1, 0)
+        full[1][(*first, *(0,) * spec.rank)] = -128.0
     return typed(spec, full[0], full[1], _small_bias(spec, key))
 
 
