@@ -246,3 +246,14 @@ def wait_until(condition, seconds):
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert condition()
+
+
+def test_a_fork_server_that_has_ended_is_started_again(link):
+    """By the end of one, no folder is removed that the next will listen in."""
+    from multiprocessing import forkserver
+
+    before = link("right")
+    assert isinstance(before.load(), Loaded)
+    before.close()
+    forkserver._forkserver._stop()
+    assert isinstance(link("right").load(), Loaded)

@@ -11,10 +11,13 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 #: Names the folder of the fork server's socket. Its owner is the main process, which removes it unless it is killed.
 SOCKET_FOLDER = "CONVPROOF_SOCKET_FOLDER"
+#: Seconds in which a process that has closed its pipes is gone.
+LINGER = 0.5
 
 
 def lead_group() -> None:
@@ -30,15 +33,25 @@ def kill_group(pid: int) -> None:
 
 
 def watch_over() -> None:
-    """In the fork server, as it starts: clear everything away when it ends, however the main process ended."""
+    """In the fork server, as it starts: clear everything away when it ends because the main process has."""
     if folder := os.environ.pop(SOCKET_FOLDER, None):
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        atexit.register(_kill_children, os.getpid())
+        atexit.register(_clear_away, folder, os.getpid(), os.getppid())
 
 
-def _kill_children(server: int) -> None:
+def _clear_away(folder: str, server: int, main: int) -> None:
+    """Kill what the workers left and remove the socket's folder, in the fork server alone, once the main process is gone.
+
+    One that lives keeps the folder, where the next fork server will listen. One that was killed closes its pipes a moment
+    before its children get another parent.
+    """
     if os.getpid() != server:  # a worker's own end
         return
+    deadline = time.monotonic() + LINGER
+    while os.getppid() == main:
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.005)
+    shutil.rmtree(folder, ignore_errors=True)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int(stat.read_text().rpartition(")")[2].split()[1]) == server:
