@@ -1,11 +1,13 @@
 """A worker serves one backend apart from everything, within its limits, and dies with the main process."""
 
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 from runner_backends import reference
@@ -256,4 +258,20 @@ def test_a_fork_server_that_has_ended_is_started_again(link):
     assert isinstance(before.load(), Loaded)
     before.close()
     forkserver._forkserver._stop()
+    assert isinstance(link("right").load(), Loaded)
+
+
+def load_in_a_child(reference):
+    """In a child of this process: a worker there has a fork server of its own, which ends with the child."""
+    one = WorkerLink(reference, Limits())
+    loaded = isinstance(one.load(), Loaded)
+    one.close()
+    return loaded
+
+
+def test_the_end_of_a_child_process_takes_nothing_from_its_parent(link):
+    assert isinstance(link("right").load(), Loaded)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(load_in_a_child, reference("right")).result(60)
+    time.sleep(1.0)
     assert isinstance(link("right").load(), Loaded)

@@ -30,7 +30,7 @@ from harness.records import Status
 from harness.run.arena import Arena
 from harness.run.limits import THREAD_VARIABLES, Limits
 from harness.run.messages import Reply, Request, Trouble, unpacked
-from harness.run.remains import SOCKET_FOLDER, kill_group
+from harness.run.remains import NOT_OURS, SOCKET_FOLDER, kill_group
 from harness.run.worker import SAFE_PATH
 from harness.run.worker import main as worker_main
 
@@ -190,7 +190,8 @@ def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProces
     with _starting:
         context.set_forkserver_preload(_PRELOAD)
         # A folder `harness` or `numpy` in the working directory must not be what the fork server imports.
-        own = {SAFE_PATH: "1", SOCKET_FOLDER: util.get_temp_dir()}
+        # A child of multiprocessing's shares the folder of its parent, which is not its own to clear away.
+        own = {SAFE_PATH: "1", SOCKET_FOLDER: util.get_temp_dir() if mp.parent_process() is None else NOT_OURS}
         with _environment({**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), **own}):
             resource_tracker.ensure_running()  # by itself, because it unblocks the interrupt when it is done
             with _no_interrupt():

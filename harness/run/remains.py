@@ -16,6 +16,8 @@ from pathlib import Path
 
 #: Names the folder of the fork server's socket. Its owner is the main process, which removes it unless it is killed.
 SOCKET_FOLDER = "CONVPROOF_SOCKET_FOLDER"
+#: Stands for a folder that another process owns.
+NOT_OURS = "-"
 #: Seconds in which a process that has closed its pipes is gone.
 LINGER = 0.5
 
@@ -51,7 +53,8 @@ def _clear_away(folder: str, server: int, main: int) -> None:
         if time.monotonic() > deadline:
             return
         time.sleep(0.005)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder != NOT_OURS:
+        shutil.rmtree(folder, ignore_errors=True)
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int(stat.read_text().rpartition(")")[2].split()[1]) == server:
