@@ -190,12 +190,13 @@ def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProces
     with _starting:
         context.set_forkserver_preload(_PRELOAD)
         # A folder `harness` or `numpy` in the working directory must not be what the fork server imports.
-        # A child of multiprocessing's shares the folder of its parent, which is not its own to clear away.
-        own = {SAFE_PATH: "1", SOCKET_FOLDER: util.get_temp_dir() if mp.parent_process() is None else NOT_OURS}
-        with _environment({**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), **own}):
+        threads = {**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), SAFE_PATH: "1"}
+        with _environment(threads):
             resource_tracker.ensure_running()  # by itself, because it unblocks the interrupt when it is done
-            with _no_interrupt():
-                forkserver.ensure_running()
+        # A child of multiprocessing's shares the folder of its parent, which is not its own to clear away.
+        folder = util.get_temp_dir() if mp.parent_process() is None else NOT_OURS
+        with _environment({**threads, SOCKET_FOLDER: f"{os.getpid()}:{folder}"}), _no_interrupt():
+            forkserver.ensure_running()
         here, there = context.Pipe(duplex=True)
         process = context.Process(target=worker_main, args=(there, limits.memory, limits.threads), daemon=True)
         with _hidden_main():

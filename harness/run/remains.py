@@ -14,7 +14,8 @@ import signal
 import time
 from pathlib import Path
 
-#: Names the folder of the fork server's socket. Its owner is the main process, which removes it unless it is killed.
+#: Says `PID:FOLDER`, the main process (which may be gone when this is read) and the folder of the fork server's socket. Its
+#: owner is the main process, which removes it unless it is killed.
 SOCKET_FOLDER = "CONVPROOF_SOCKET_FOLDER"
 #: Stands for a folder that another process owns.
 NOT_OURS = "-"
@@ -36,8 +37,9 @@ def kill_group(pid: int) -> None:
 
 def watch_over() -> None:
     """In the fork server, as it starts: clear everything away when it ends because the main process has."""
-    if folder := os.environ.pop(SOCKET_FOLDER, None):
-        atexit.register(_clear_away, folder, os.getpid(), os.getppid())
+    if told := os.environ.pop(SOCKET_FOLDER, None):
+        main, _, folder = told.partition(":")
+        atexit.register(_clear_away, folder, os.getpid(), int(main))
 
 
 def _clear_away(folder: str, server: int, main: int) -> None:
