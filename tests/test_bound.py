@@ -13,7 +13,7 @@ from strategies import FLOAT_TRIPLES, examples, specs
 from harness.backend import DIRECT, FFT, AlgorithmClass, Device
 from harness.checks.compare import compare
 from harness.data import Operands, draw
-from harness.oracle import fsum_reference, reference, tolerance
+from harness.oracle import fsum_reference, reference, tolerance, toom
 from harness.oracle.bound import RMS_LIMIT, NoBound, unit
 from harness.records import Status
 from harness.spec import ConvSpec
@@ -279,3 +279,23 @@ def test_the_bound_holds_for_the_exact_result_rounded_once():
         ref = reference(spec, ops)
         y = fsum_reference(spec, ops).astype(np.float32).astype(numpy_dtype(name))
         assert compare(spec, y, ops, ref, tolerance(spec, DIRECT, HOST, "zero-mean", ops, ref)).status is Status.PASS
+
+
+@pytest.mark.parametrize(("m", "points"), [(2, (0.0, 1.0, -1.0)), (4, (0.0, 1.0, -1.0, 2.0, -2.0))])
+def test_the_scale_of_winograd_is_its_definition_tile_by_tile(m, points):
+    """The largest over the places that an output may have in a tile, by loops."""
+    spec = ConvSpec("conv", (9,), (3,), in_channels=2, padding=((1, 2),))
+    rng = np.random.default_rng(5)
+    x, w = rng.normal(size=spec.x_shape), rng.normal(size=spec.w_shape)
+    at, g, bt = toom.matrices(m, 3, points)
+    n = m + 2
+    line = np.pad(np.abs(x[0]), ((0, 0), (1 + m - 1, 2 + n)))
+    want = [
+        max(
+            sum(at[p] @ ((g @ np.abs(w[0, c])) * (bt @ line[c, o - p + m - 1 : o - p + m - 1 + n])) for c in range(2))
+            for p in range(m)
+        )
+        for o in range(spec.out_size[0])
+    ]
+    found = toom.scale(spec, AlgorithmClass("winograd", m, 3, points), x, w)
+    np.testing.assert_allclose(found[0, 0], want, rtol=1e-13)

@@ -19,6 +19,7 @@ from harness.checks.real import headroom
 from harness.data import draw
 from harness.oracle.cache import OracleCache
 from harness.records import Status
+from harness.registry import load
 from harness.run.campaign import Campaign
 from harness.run.runner import Options
 from harness.spec import DTYPES, ConvSpec
@@ -272,3 +273,22 @@ def test_right_backends_pass_every_check_on_random_specifications():
         c.spec.is_pool or c.spec.accumulation_length == 0 or not any(map(max, c.spec.tap_counts)) for c in cases if c.id in weak
     )
     assert len({r.job.case for r in records if r.verdict.status is Status.PASS} - weak) > 40
+
+
+@pytest.mark.parametrize(
+    ("fault", "spec", "said"),
+    [
+        ("infinity_is_split_w", ConvSpec("conv", (6, 7), (3, 2), in_channels=2, out_channels=3), "with Inf at w["),
+        ("max_starts_from_lowest_finite", ConvSpec("max_pool", (6, 7), (3, 2)), "of an input of -Inf alone"),
+    ],
+)
+def test_an_infinite_weight_and_a_maximum_of_minus_infinity_are_looked_at(fault, spec, said):
+    def call(spec, x, w, b):
+        out = np.empty(spec.out_shape, numpy_dtype(spec.out_dtype))
+        with load(f"backends.planted:{fault}").prepare(spec, "cpu") as prepared:
+            prepared.run(x, w, b, out)
+        return out
+
+    verdict = judged("infinity", call, spec)
+    assert verdict.status is Status.FAIL
+    assert said in verdict.message

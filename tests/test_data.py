@@ -13,7 +13,7 @@ from strategies import examples, specs
 from harness.data import RECIPES, SEEDED, Operands, draw
 from harness.data.raw import nonzero_integers, s_fill, words
 from harness.data.recipes import exact_budget, tap_order
-from harness.oracle import fsum_reference
+from harness.oracle import fsum_reference, reference
 from harness.oracle.windows import outer
 from harness.spec import DTYPES, ConvSpec
 from harness.spec.host import numpy_dtype
@@ -266,3 +266,11 @@ def test_graded_data_leave_many_outputs_that_read_small_elements_alone(spec):
     size = fsum_reference(spec, Operands(np.abs(ops.x), np.abs(ops.w)))
     assert np.mean((size > 0) & (size < 2**12)) >= 0.25
     assert np.any(np.abs(ops.x) >= 2**12)
+
+
+@pytest.mark.parametrize("op", ["conv", "conv_transpose"])
+def test_the_largest_sum_of_bytes_is_odd_and_beyond_what_float32_counts(op):
+    spec = ConvSpec(op, (3, 4), (1, 2), in_channels=2048, out_channels=4, groups=2, in_dtype="i8")
+    y = reference(spec, draw("saturating", spec, "a-case", 0)).hi
+    assert np.max(y) > 2**24
+    assert bool(np.any(y[y > 2**24] % 2 == 1))
