@@ -291,7 +291,8 @@ def _device_exists(reports: Sequence[ProbeReport], wanted: str | None) -> None:
     devices = [d for r in reports for d in r.devices]
     if wanted is not None and devices and not select_devices(devices, wanted):
         names = ", ".join(dict.fromkeys(d.name for d in devices))
-        raise UsageProblem(f"no device matches {wanted!r}: the devices are {names}")
+        hint = "; the simulator comes with: pip install 'convproof[oclgrind]'" if wanted.lower() == "oclgrind" else ""
+        raise UsageProblem(f"no device matches {wanted!r}: the devices are {names}{hint}")
 
 
 def _missing(reports: Sequence[ProbeReport], request: Request, settings: Settings) -> list[str]:
