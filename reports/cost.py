@@ -22,6 +22,7 @@ from harness.registry import Registry
 from harness.run.campaign import Campaign
 from harness.run.link import WorkerLink
 from harness.run.runner import Options, Runner
+from harness.run.seats import Here
 
 #: A small case: FLOP at most.
 SMALL = 200_000
@@ -44,7 +45,8 @@ def measure(backend: str, check: str, rounds: int) -> tuple[int, float, float, p
             if i == rounds:
                 profile.enable()
             # A fresh oracle each round, so that data and reference are paid for; in this thread, to be profiled.
-            runner = Runner(plan, campaign.reports, campaign.links, OracleCache(i), options)
+            (link,), (report,) = campaign.links, campaign.reports
+            runner = Runner(plan, [[Here(link, report.info, OracleCache(i), options.limits)]], options)
             count = sum(len(records) for records in runner.run_here())
             profile.disable()
             if 0 < i < rounds or rounds == 1:

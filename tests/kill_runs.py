@@ -1,8 +1,8 @@
-"""`python tests/kill_runs.py [--times 50]`: kill -9 of a run at random moments, and what is lost: nothing.
+"""`python tests/kill_runs.py [--times 50] [--judges 2]`: kill -9 of a run at random moments, and what is lost: nothing.
 
 A run of two backends is killed, over and over, and resumed after each kill. What the store held before a kill it holds
 after it; the end is the uninterrupted run's, every field but the clocks'. The same for its workers, whose death may cost
-the verdict at hand and no other. Nothing stays behind: no process, no file.
+the verdict at hand and no other, and for its judges, whose death costs none. Nothing stays behind: no process, no file.
 """
 
 import argparse
@@ -27,7 +27,8 @@ SHARED = ("psm_", "sem.mp-", "pym-", "convproof")
 class Run:
     """`convproof verify` in a process of its own, in a folder with a store and a folder for temporary files."""
 
-    def __init__(self, folder, words):
+    def __init__(self, folder, words, judges=0):
+        (folder / "convproof.toml").write_text(f"judges = {judges}\n")
         self.folder, self.mark = folder, f"kill-runs-{random.getrandbits(64):x}"
         (folder / "tmp").mkdir(exist_ok=True)
         env = os.environ | {"CONVPROOF_TEST_MARK": self.mark, "PYTHONPATH": str(HERE.parent), "TMPDIR": str(folder / "tmp")}
@@ -60,9 +61,12 @@ class Run:
         return found
 
     def workers(self):
-        """Ids of its workers: the processes that its fork server started."""
-        found = self.processes()
-        return [p for p, parent in found.items() if parent in found and parent != self.process.pid]
+        """Ids of its workers: the processes that a fork server started."""
+        return [p for p, parent in self.processes().items() if "forkserver" in _line(parent)]
+
+    def judges(self):
+        """Ids of its judges."""
+        return [p for p in self.processes() if "harness.run.judging" in _line(p)]
 
     def kill(self):
         """Kill the main process; what it left behind, in words."""
@@ -73,6 +77,14 @@ class Run:
             time.sleep(0.02)
         files = [str(p) for p in (self.folder / "tmp").rglob("*")]
         return [f"process {p}" for p in left] + files
+
+
+def _line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            return f.read().decode()
+    except OSError:
+        return ""
 
 
 def shared():
@@ -88,7 +100,7 @@ def whole_run(folder):
     return run.held(), time.monotonic() - start
 
 
-def kill_main(times, seconds, expected, rng):
+def kill_main(times, seconds, expected, rng, judges=0):
     """Kill and resume until it has been killed so often; (kills, runs, what went wrong)."""
     kills, runs, wrong = 0, 0, []
     while kills < times:
@@ -96,7 +108,7 @@ def kill_main(times, seconds, expected, rng):
             folder, before_shared = Path(name), shared()
             words, runs = WHAT, runs + 1
             while True:
-                run = Run(folder, words)
+                run = Run(folder, words, judges)
                 time.sleep(rng.uniform(0.05, seconds))
                 if kills >= times or run.process.poll() is not None:
                     run.process.wait()
@@ -125,12 +137,29 @@ def _begun(folder):
         return bool(store.runs())
 
 
-def kill_workers(times, seconds, expected, rng):
+def kill_judges(times, seconds, expected, rng):
+    """Kill one of two judges in each of so many runs; (kills, what went wrong)."""
+    kills, wrong = 0, []
+    for _ in range(times):
+        with tempfile.TemporaryDirectory() as name:
+            run = Run(Path(name), WHAT, judges=2)
+            time.sleep(rng.uniform(0.3 * seconds, 0.9 * seconds))
+            if judges := run.judges():
+                kills += 1
+                os.kill(rng.choice(judges), signal.SIGKILL)
+            run.process.wait()
+            end = run.held()
+            wrong += [f"differs: {j}: {end.get(j)}" for j, v in expected.items() if end.get(j) != v]
+            wrong += [f"left behind: {what}" for what in run.kill()]
+    return kills, wrong
+
+
+def kill_workers(times, seconds, expected, rng, judges=0):
     """Kill one worker in each of so many runs; (kills, verdicts that this cost, what went wrong)."""
     kills, cost, wrong = 0, 0, []
     for _ in range(times):
         with tempfile.TemporaryDirectory() as name:
-            run = Run(Path(name), WHAT)
+            run = Run(Path(name), WHAT, judges)
             time.sleep(rng.uniform(0.3 * seconds, 0.9 * seconds))
             workers = run.workers()
             if workers:
@@ -156,18 +185,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--judges", type=int, default=0)
     given = parser.parse_args()
     rng = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as name:
         expected, seconds = whole_run(Path(name))
     print(f"a run has {len(expected)} verdicts and takes {seconds:.1f} s")
-    kills, runs, lost = kill_main(given.times, seconds, expected, rng)
+    kills, runs, lost = kill_main(given.times, seconds, expected, rng, given.judges)
     print(f"main process: {kills} kills in {runs} runs; lost, doubled, changed or left behind: {len(lost)}")
-    struck, cost, spoilt = kill_workers(given.times, seconds, expected, rng)
+    struck, cost, spoilt = kill_workers(given.times, seconds, expected, rng, given.judges)
     print(f"workers: {struck} kills; verdicts that say so: {cost}; others lost or changed: {len(spoilt)}")
-    for text in [*lost, *spoilt][:10]:
+    felled, missed = kill_judges(given.times, seconds, expected, rng)
+    print(f"judges: {felled} kills; verdicts lost or changed: {len(missed)}")
+    for text in [*lost, *spoilt, *missed][:10]:
         print(" ", text)
-    sys.exit(bool(lost or spoilt))
+    sys.exit(bool(lost or spoilt or missed))
 
 
 if __name__ == "__main__":

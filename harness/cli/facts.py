@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from harness.cli.settings import usable_cores
+from harness.run.limits import usable_cores
 
 #: Distributions whose versions can change a result or a timing.
 PACKAGES = ("convproof", "numpy", "numba", "llvmlite", "scipy", "pyopencl", "pocl-binary-distribution", "ml_dtypes", "pandas")

@@ -170,6 +170,7 @@ def _fuzzer(settings: Settings, options: dict[str, Any], seed: int, corpus: Path
         _checks(options["checks"]),
         Options(
             jobs=options["jobs"] or settings.workers,
+            judges=settings.judges,
             limits=worker_limits(settings),
             budget=budget,
             fail_fast=options["fail_fast"],

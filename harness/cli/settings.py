@@ -6,7 +6,6 @@ to it. A plain frozen dataclass, validated by hand: it is read by every command.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from typing import Any
 
 from harness.cli.units import parse_bytes, parse_seconds
 from harness.cli.words import alternatives
+from harness.run.limits import usable_cores
 
 #: Judging is work of one process: more workers than this would wait for it.
 MOST_WORKERS = 4
@@ -42,6 +42,8 @@ class Settings:
         Backends that must be available.
     jobs : int, optional
         Workers at once; None is two workers a core, at most `MOST_WORKERS`, see `workers`.
+    judges : int, optional
+        Processes that judge what workers give, 0 for the main one alone; None is one for two workers in runs that repay it.
     threads : int
         Threads of a worker.
     timeout : float
@@ -64,6 +66,7 @@ class Settings:
     backends: tuple[str, ...] = ()
     require: tuple[str, ...] = ()
     jobs: int | None = None
+    judges: int | None = None
     threads: int = 2
     timeout: float = 30.0
     memory: int = 2 << 30
@@ -80,11 +83,6 @@ class Settings:
         a core one computes while another is judged (measured: a quarter less time than with one).
         """
         return self.jobs or min(2 * usable_cores(), MOST_WORKERS)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_settings(start: Path | None = None) -> Settings:
@@ -233,6 +231,7 @@ _PARSERS: dict[str, Callable[[Any, Path], Any]] = {
     "backends": _references,
     "require": _references,
     "jobs": _integer(1),
+    "judges": _integer(0),
     "threads": _integer(1),
     "timeout": _quantity(parse_seconds, "30s"),
     "memory": _quantity(parse_bytes, "2GB"),

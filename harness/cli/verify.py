@@ -110,6 +110,7 @@ def _campaign(settings: Settings, request: Request, options: dict[str, Any], run
     refs += [r for r in (references(settings, request.require) if request.require else []) if r not in refs]
     run_options = Options(
         jobs=1 if options["in_process"] else options["jobs"] or settings.workers,
+        judges=settings.judges,
         limits=worker_limits(settings, request.guard),
         budget=options["budget"],
         fail_fast=options["fail_fast"],

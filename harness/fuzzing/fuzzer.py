@@ -5,8 +5,9 @@ The specifications are fixed by the seed and the backends' limits; the time deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from types import TracebackType
 from typing import Self
 
@@ -17,16 +18,20 @@ from harness.fuzzing.cases import case_of, weak
 from harness.fuzzing.draws import Bounds, Dice, draw_spec
 from harness.oracle.cache import OracleCache
 from harness.records import Record, Status
+from harness.run.judges import Judge, There, how_many, make_judges
 from harness.run.link import Link, WorkerLink
 from harness.run.plan import Plan, asked, make_plan
 from harness.run.probe import ProbeReport, probe_links
 from harness.run.runner import Options, Runner
+from harness.run.seats import Here, Seat
 from harness.spec import ConvSpec
 
 #: Cases a batch: enough to hide the question what the backends take, few enough to tell of failures soon.
 BATCH = 200
 #: Specifications drawn for a batch; a backend of narrow limits takes few of them.
 POOL = 2000
+#: Cases of one backend that can be judged a second, roughly: whether judges repay their start.
+CASES_A_SECOND = 5
 #: Draws in a row without a specification that any backend takes, after which drawing ends.
 BARREN = 20 * POOL
 
@@ -105,15 +110,18 @@ class Fuzzer:
         self.failures: dict[tuple[str, str, tuple[str, str]], Failure] = {}
         self._first = first
         self._clock = Clock(self.options.budget or float("inf"))
-        self._links: list[Link] = [WorkerLink(r, self.options.limits) for r in references]
-        self._more: dict[int, list[Link]] = {i: [] for i in range(len(references))}
+        self._links: list[list[Link]] = [[WorkerLink(r, self.options.limits)] for r in references]
+        self._judges: list[Judge] = []
+        self._seats: list[list[Seat]] = [[] for _ in references]
         self._seen: set[ConvSpec] = set()
         self._index = 0
         try:
-            self.reports: list[ProbeReport] = probe_links(self._links, (), self.options.limits)
+            self.reports: list[ProbeReport] = self._probed(())
         except BaseException:
             self.close()
             raise
+        ahead = min(max_cases or inf, (self.options.budget or inf) * CASES_A_SECOND) * len(references)
+        self._judges = make_judges(how_many(self.options, checks, ahead), self.reports, self.options, OracleCache(seed))
 
     def batches(self) -> Iterator[Plan]:
         """The plans, one a batch, until the time or `max_cases` ends them; run each by `records` before the next."""
@@ -126,10 +134,16 @@ class Fuzzer:
     def records(self, plan: Plan) -> Iterator[list[Record]]:
         """Carry out one plan; the records of each finished case, without those that the end of the time left over."""
         left = None if self.options.budget is None else max(0.0, self.options.budget - self._clock.spent)
-        free = {i: list(links) for i, links in self._more.items()}
-        runner = Runner(
-            plan, self.reports, self._links, OracleCache(self.seed), replace(self.options, budget=left), self._worker(free)
-        )
+        options, oracle = replace(self.options, budget=left), OracleCache(self.seed)
+
+        def here(i: int, link: Link) -> Seat:
+            return Here(link, self.reports[i].info, oracle, options.limits, options.keep)
+
+        if self._judges:
+            runner = Runner(plan, self._seats, options, self._there, len(self._judges))
+        else:
+            seats = [[here(i, link) for link in links] for i, links in enumerate(self._links)]
+            runner = Runner(plan, seats, options, lambda i, _: here(i, self._another(i)))
         cases = {b.case.id: b.case for b in plan.batches}
         for records in runner.records():
             if self._clock.over and all(r.verdict.status is Status.NOT_RUN for r in records):
@@ -137,21 +151,22 @@ class Fuzzer:
             self._note(cases, records)
             yield records
 
-    def _worker(self, free: dict[int, list[Link]]) -> Callable[[int], Link]:
-        """What gives the runner further workers: those of earlier batches, then new ones."""
+    def _there(self, i: int, home: int) -> Seat:
+        """A further seat of a backend at a judge, kept for the batches that follow."""
+        self._seats[i].append(There(self._judges[home], home))
+        return self._seats[i][-1]
 
-        def more(i: int) -> Link:
-            if free[i]:
-                return free[i].pop()
-            link = WorkerLink(self.reports[i].reference, self.options.limits)
-            self._more[i].append(link)
-            return link
+    def _probed(self, specs: Sequence[ConvSpec]) -> list[ProbeReport]:
+        return probe_links([links[0] for links in self._links], specs, self.options.limits)
 
-        return more
+    def _another(self, i: int) -> Link:
+        """A further worker of a backend, kept for the batches that follow."""
+        self._links[i].append(WorkerLink(self.reports[i].reference, self.options.limits))
+        return self._links[i][-1]
 
     def _plan(self, cases: Sequence[Case]) -> Plan:
         """All checks of the cases on the backends that take them; what a backend does not take is left out."""
-        self.reports = probe_links(self._links, asked(cases, self.checks), self.options.limits)
+        self.reports = self._probed(asked(cases, self.checks))
         plan = make_plan(
             cases, self.reports, self.checks, device=self.device, memory=self.options.limits.memory, refusals=False
         )
@@ -165,7 +180,7 @@ class Fuzzer:
         start = self._index
         while len(chosen) < most and not (chosen and self._index > start) and self._index < start + BARREN:
             pool = self._pool()
-            answers = [report.why_not for report in probe_links(self._links, pool, self.options.limits) if report.why_not]
+            answers = [report.why_not for report in self._probed(pool) if report.why_not]
             lanes = [[s for s, reason in zip(pool, reasons, strict=True) if reason is None] for reasons in answers]
             share = -(-most // max(1, len(lanes)))
             for lane in lanes:
@@ -200,7 +215,9 @@ class Fuzzer:
 
     def close(self) -> None:
         """End every worker."""
-        for link in [*self._links, *(link for links in self._more.values() for link in links)]:
+        for judge in self._judges:
+            judge.close()
+        for link in (link for links in self._links for link in links):
             link.close()
 
     def __enter__(self) -> Self:

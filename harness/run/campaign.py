@@ -15,10 +15,12 @@ from harness.catalogue import Case
 from harness.checks import CHECKS, Check
 from harness.oracle.cache import OracleCache
 from harness.records import Record
+from harness.run.judges import Judge, There, how_many, make_judges
 from harness.run.link import Link, LocalLink, WorkerLink
 from harness.run.plan import Plan, asked, make_plan
 from harness.run.probe import ProbeReport, probe_links
 from harness.run.runner import Options, Runner
+from harness.run.seats import Here, Seat
 
 
 class Campaign:
@@ -64,6 +66,7 @@ class Campaign:
         self._links = [self._link(r) for r in references]
         self._oracle = OracleCache(seed, oracle_directory)
         self._runner: Runner | None = None
+        self._judges: list[Judge] = []
         specs = asked(cases, self.checks)
         try:
             self.reports: list[ProbeReport] = probe_links(self._links, specs, self.options.limits)
@@ -83,14 +86,29 @@ class Campaign:
 
     def records(self, plan: Plan) -> Iterator[list[Record]]:
         """Carry out `plan`; see `Runner.records`."""
-        more = None if self.in_process else lambda i: self._link(self.reports[i].reference)
-        self._runner = Runner(plan, self.reports, self._links, self._oracle, self.options, more)
+        number = 0 if self.in_process else how_many(self.options, self.checks, len(plan.batches))
+        self._judges = make_judges(number, self.reports, self.options, self._oracle)
+        if self._judges:
+            for link in self._links:  # the judges start their own
+                link.close()
+            empty: list[list[Seat]] = [[] for _ in self.reports]
+            self._runner = Runner(plan, empty, self.options, lambda _, home: There(self._judges[home], home), number)
+            return self._runner.records()
+        seats = [[self._here(i, link)] for i, link in enumerate(self._links)]
+        more = None if self.in_process else lambda i, _: self._here(i, self._link(self.reports[i].reference))
+        self._runner = Runner(plan, seats, self.options, more)
         return self._runner.run_here() if self.in_process else self._runner.records()
+
+    def _here(self, lane: int, link: Link) -> Seat:
+        return Here(link, self.reports[lane].info, self._oracle, self.options.limits, self.options.keep)
 
     def close(self) -> None:
         """End every worker."""
         if self._runner is not None:
             self._runner.close()
+            self._oracle.trim()
+        for judge in self._judges:
+            judge.close()
         for link in self._links:
             link.close()
 

@@ -34,6 +34,10 @@ class Batch:
     checks: tuple[Check, ...]
     jobs: tuple[Job, ...]
 
+    def with_checks(self, checks: tuple[Check, ...]) -> Batch:
+        """The same batch with other checks."""
+        return replace(self, checks=checks)
+
 
 @dataclass(frozen=True)
 class Plan:

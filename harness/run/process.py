@@ -28,7 +28,7 @@ from typing import Any
 
 from harness.records import Status
 from harness.run.arena import Arena
-from harness.run.limits import THREAD_VARIABLES, Limits
+from harness.run.limits import THREAD_VARIABLES, WAIT_VARIABLES, Limits
 from harness.run.messages import Reply, Request, Trouble, unpacked
 from harness.run.remains import NOT_OURS, SOCKET_FOLDER, kill_group
 from harness.run.worker import SAFE_PATH
@@ -190,12 +190,13 @@ def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProces
     with _starting:
         context.set_forkserver_preload(_PRELOAD)
         # A folder `harness` or `numpy` in the working directory must not be what the fork server imports.
-        threads = {**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), SAFE_PATH: "1"}
+        waits = {k: v for k, v in WAIT_VARIABLES.items() if k not in os.environ}
+        threads = {**dict.fromkeys(THREAD_VARIABLES, str(limits.threads)), **waits, SAFE_PATH: "1"}
         with _environment(threads):
             resource_tracker.ensure_running()  # by itself, because it unblocks the interrupt when it is done
         # A child of multiprocessing's shares the folder of its parent, which is not its own to clear away.
         folder = util.get_temp_dir() if mp.parent_process() is None else NOT_OURS
-        with _environment({**threads, SOCKET_FOLDER: f"{os.getpid()}:{folder}"}), _no_interrupt():
+        with _environment({**threads, SOCKET_FOLDER: f"{os.getpid()}:{folder}"}), no_interrupt():
             forkserver.ensure_running()
         here, there = context.Pipe(duplex=True)
         process = context.Process(target=worker_main, args=(there, limits.memory, limits.threads), daemon=True)
@@ -254,7 +255,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
+def no_interrupt() -> Iterator[None]:
     """Block SIGINT, as the fork server inherits it: until it ignores the signal, a Ctrl-C would print its traceback."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

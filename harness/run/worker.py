@@ -52,8 +52,11 @@ def main(conn: Connection, memory: int, threads: int) -> None:
     fix_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    arena = Arena(recv_handle(conn))
-    log = recv_handle(conn)
+    try:
+        arena = Arena(recv_handle(conn))
+        log = recv_handle(conn)
+    except (EOFError, OSError):
+        os._exit(0)  # the process that asked for this one was killed meanwhile
     _redirect(log)
     faulthandler.enable(file=log)
     with contextlib.suppress(ValueError, OSError):
