@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -19,6 +18,8 @@ from harness.cli.console import clean, is_plain, make_console, plain_table, prin
 from harness.cli.errors import UsageProblem, guarded
 from harness.records import Status
 
+#: Modules that `--help` may load: 123 with Python 3.11 and click 8, in 0.1 s on an idle machine; each costs about a millisecond.
+MODULES = 160
 HEAVY = ("numpy", "pyopencl", "pandas", "sqlalchemy", "pydantic", "rich", "yaml", "numba")
 
 
@@ -46,22 +47,13 @@ except SystemExit as e:
     assert e.code == 0, e.code
 heavy = [m for m in {HEAVY!r} if m in sys.modules]
 assert not heavy, heavy
+assert len(sys.modules) < {MODULES}, len(sys.modules)
 loaded = [m for m, _ in COMMANDS.values() if m in sys.modules]
 assert not loaded, loaded
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(text in done.stdout for _, text in COMMANDS.values())
-
-
-def test_help_starts_within_three_tenths_of_a_second():
-    run("--help")  # compiles what has not been compiled yet
-    times = []
-    for _ in range(5):  # the fastest of five: the machine may be busy, the command may not
-        start = time.perf_counter()
-        assert run("--help").returncode == 0
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.3, times
 
 
 def test_version_is_the_package_s():

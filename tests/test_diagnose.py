@@ -670,6 +670,11 @@ def test_the_terminal_the_reports_and_explain_show_the_diagnosis(tmp_path, monke
         "repeat: convproof verify",
     ):
         assert text in second.output
-    third = CliRunner().invoke(main, ["explain", "last", "basic-rank-3d", "flipped-kernel"])
-    assert third.exit_code == 2
-    assert "nothing is bad" in third.output
+    for named, reply in (
+        (["basic-rank-3d", "flipped-kernel"], "case 'basic-rank-3d' is not bad on flipped-kernel: did you mean 'basic-rank-"),
+        (["basic-rank-2d", "flipped"], "nothing is bad of backend 'flipped': did you mean 'flipped-kernel'?"),
+        (["basic-rank-2d", "flipped-kernel", "integer"], "does not fail integer on flipped-kernel: did you mean 'integers'?"),
+    ):
+        third = CliRunner().invoke(main, ["explain", "last", *named])
+        assert third.exit_code == 2
+        assert reply in third.output

@@ -4,6 +4,7 @@ Each is imported when it is first called, and takes what its own documentation p
 """
 
 import itertools
+from functools import lru_cache
 
 import numpy as np
 
@@ -76,6 +77,52 @@ def _torch_takes(spec):
     return None
 
 
+def _model(spec):
+    """An ONNX model of one node, as bytes. Padding is an attribute where ONNX has it, all low ends before all high ones."""
+    from onnx import TensorProto, helper
+
+    kind = {"f32": TensorProto.FLOAT, "f64": TensorProto.DOUBLE, "f16": TensorProto.FLOAT16}[spec.in_dtype]
+    pads = [*(a.lo for a in spec.axes), *(a.hi for a in spec.axes)]
+    how = {"kernel_shape": list(spec.kernel_size), "strides": list(spec.stride), "pads": pads, "dilations": list(spec.dilation)}
+    if spec.is_pool:
+        how |= {"ceil_mode": int(spec.ceil_mode)}
+        how |= {"count_include_pad": int(spec.count_include_pad)} if spec.op == "avg_pool" else {}
+    else:
+        how |= {"group": spec.groups}
+        how |= {"output_padding": list(spec.output_padding)} if spec.op == "conv_transpose" else {}
+    name = {"conv": "Conv", "conv_transpose": "ConvTranspose", "max_pool": "MaxPool", "avg_pool": "AveragePool"}[spec.op]
+    shapes = {"x": spec.x_shape, "w": spec.w_shape, "b": spec.b_shape}
+    given = {n: s for n, s in shapes.items() if s is not None}
+    node = helper.make_node(name, list(given), ["y"], **how)
+    inputs = [helper.make_tensor_value_info(n, kind, s) for n, s in given.items()]
+    output = helper.make_tensor_value_info("y", kind, spec.out_shape)
+    graph = helper.make_graph([node], "one", inputs, [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    return model.SerializeToString()
+
+
+@lru_cache(64)
+def _session(spec):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    return onnxruntime.InferenceSession(_model(spec), options, providers=["CPUExecutionProvider"])
+
+
+def by_onnxruntime(spec, x, w, b):
+    """onnxruntime: a model of one node, Conv, ConvTranspose, MaxPool or AveragePool, on its CPU provider."""
+    given = {name: a for name, a in (("x", x), ("w", w), ("b", b)) if a is not None}
+    return _session(spec).run(["y"], given)[0]
+
+
+def _onnx_takes(spec):
+    """The padding of its pools is less than the kernel, dilation aside (core/providers/cpu/nn/pool_attributes.h)."""
+    if spec.is_pool and any(max(a.lo, a.hi) >= a.m for a in spec.axes):
+        return "the padding of its pools is less than the kernel"
+    return None
+
+
 scipy_signal = from_function(
     "scipy-signal",
     by_scipy,
@@ -84,4 +131,9 @@ scipy_signal = from_function(
 )
 torch_functional = from_function(
     "torch-functional", by_torch, Limits(dtypes=("f32", "f64"), flip=False, zero_batch=False, rule=_torch_takes)
+)
+onnx_runtime = from_function(
+    "onnx-runtime",
+    by_onnxruntime,
+    Limits(dtypes=("f32",), padding_modes=("zeros",), flip=False, negative_padding=False, rule=_onnx_takes),
 )

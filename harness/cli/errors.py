@@ -14,6 +14,8 @@ from typing import IO, Any
 
 import click
 
+from harness.text import clean
+
 #: Domain errors that a user can act on: (room, class). Looked up in `sys.modules`, never imported:
 #: a room that was not imported cannot have raised.
 DOMAIN_ERRORS: tuple[tuple[str, str], ...] = (
@@ -35,8 +37,8 @@ class UsageProblem(click.ClickException):
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print `convproof: <message>` to standard error."""
-        click.echo(f"convproof: {self.format_message()}", file=file or sys.stderr)
+        """Print `convproof: <message>` to standard error; the message may quote foreign text."""
+        click.echo(clean(f"convproof: {self.format_message()}"), file=file or sys.stderr)
 
 
 def domain_errors() -> tuple[type[BaseException], ...]:

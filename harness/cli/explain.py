@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +11,9 @@ import click
 from harness.cli.console import clean, make_console, print_table
 from harness.cli.errors import UsageProblem
 from harness.cli.report import repeat_words
-from harness.cli.request import Request
+from harness.cli.request import Request, case_files
 from harness.cli.settings import Settings, load_settings
+from harness.cli.words import alternatives
 from harness.records import Job, Record, Status
 
 if TYPE_CHECKING:
@@ -44,16 +46,16 @@ def command(run: str, case: str, backend: str, check: str | None) -> None:
     settings = load_settings()
     with Store.open(default_path(settings.store), create=False) as store:
         row = store.info(run)
-        jobs = [j for j in store.failures(row.id) if j.case == case and j.backend == backend and check in (None, j.check)]
+        bad = store.failures(row.id)
+    jobs = [j for j in bad if j.case == case and j.backend == backend and check in (None, j.check)]
     if not jobs:
-        words = " ".join(w for w in (case, backend, check) if w)
-        raise UsageProblem(f"nothing is bad in run {row.id} of {words}: convproof runs show {row.id}")
+        raise UsageProblem(f"run {row.id}: {_nothing(bad, case, backend, check)}")
     environment = row.info.environment
     reference = environment.get("backends", {}).get(backend, {}).get("reference")
     stored = environment.get("request")
     if reference is None or not isinstance(stored, dict):
         raise UsageProblem(f"run {row.id} does not say what {backend} is: it cannot be repeated")
-    request, files = Request.from_data(stored), environment.get("files", {})
+    request, files = Request.from_data(stored), case_files(environment)
     wanted = {j.check for j in jobs}
     checks = [c for c in CHECKS if c.name in wanted or c.name in ("contract", "integers")]
     explained = _explain(settings, request, reference, files.get(case), case, [c.name for c in checks])
@@ -64,6 +66,23 @@ def command(run: str, case: str, backend: str, check: str | None) -> None:
     for record, trial in again:
         _show(console, explained, record, trial)
         console.print(clean(f"repeat: {shlex.join(repeat_words(record.job, reference, request, files))}"))
+
+
+def _nothing(bad: Sequence[Job], case: str, backend: str, check: str | None) -> str:
+    """Why nothing bad is found by these names."""
+    if not bad:
+        return "nothing is bad"
+    of_backend = [j for j in bad if j.backend == backend]
+    if not of_backend:
+        names = sorted({j.backend for j in bad})
+        return f"nothing is bad of backend {backend!r}: {alternatives(backend, 'backends with something bad', names)}"
+    of_case = [j for j in of_backend if j.case == case]
+    if not of_case:
+        names = list(dict.fromkeys(j.case for j in of_backend))
+        near = alternatives(case, "cases that are bad", [*names[:10], *(["..."] if len(names) > 10 else [])])
+        return f"case {case!r} is not bad on {backend}: {near}"
+    failed = alternatives(check or "", "checks it fails", [j.check for j in of_case])
+    return f"{case} does not fail {check} on {backend}: {failed}"
 
 
 class _Explained:

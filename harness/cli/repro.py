@@ -13,7 +13,7 @@ import click
 from harness.cli.console import clean, make_console
 from harness.cli.errors import UsageProblem
 from harness.cli.report import repeat_words
-from harness.cli.request import Request
+from harness.cli.request import Request, case_files
 from harness.cli.settings import load_settings
 from harness.cli.shrunk import SHRINK_TIME
 from harness.cli.units import Seconds
@@ -63,9 +63,7 @@ def command(
             raise UsageProblem(f"run {row.id} does not say what it was asked for: it cannot be repeated")
         request = Request.from_data(stored)
         backends: dict[str, Any] = row.info.environment.get("backends", {})
-        files: dict[str, str] = row.info.environment.get("files", {})
-        if folder := row.info.environment.get("corpus"):  # a fuzz run's cases are in no catalogue
-            files |= {p.stem: str(p) for p in Path(folder).glob("*.yaml")}
+        files = case_files(row.info.environment)
         failed = store.failures(row.id)
         jobs = failed if case is None or small else [r.job for r in store.iter_records(row.id)]
     wanted = [(name, text) for name, text in (("case", case), ("backend", backend), ("check", check)) if text is not None]

@@ -115,3 +115,11 @@ def last_failed(store: Store, request: Request, options: Mapping[str, Any]) -> t
         request = replace(request, backends=tuple(stored.get("backends", ())) or request.backends)
     guard = options["guard"] or stored.get("guard", "bands")
     return replace(request, failures_of=last.id, guard=guard), jobs
+
+
+def case_files(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Case to the file that holds it, of a stored run: for cases of the user's, those that fuzzing kept among them."""
+    files: dict[str, str] = environment.get("files", {})
+    if folder := environment.get("corpus"):  # a fuzz run's cases are in no catalogue
+        files = files | {p.stem: str(p) for p in Path(folder).glob("*.yaml")}
+    return files
