@@ -33,6 +33,8 @@ assert len(set(LETTER.values())) == len(SEVERITY)
 REASONS, SHORT, NAME = 200, 240, 300
 #: Records beyond which the checks of a case that say the same share a row.
 MANY = 20_000
+#: Cases that are listed, as many again in which something is bad; the others are counted.
+LISTED = 5_000
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,18 @@ class CaseView:
 
 @dataclass(frozen=True)
 class Family:
-    """The cases of a family."""
+    """The cases of a family: their number, how many are bad, and those that are listed."""
 
     name: str
     cells: tuple[Cell | None, ...]
+    number: int
     bad: int
     cases: tuple[CaseView, ...]
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """Cases that are not listed, and how many of them are bad."""
+        return self.number - len(self.cases), self.bad - sum(c.bad for c in self.cases)
 
 
 def page(
@@ -155,27 +163,51 @@ def _families(made: Digest, cases: Mapping[str, Case], backends: Sequence[str]) 
     for r in made.records:
         held[r.job.case].append(r)
     order = {name: i for i, name in enumerate(cases)}
-    grouped: dict[str, list[CaseView]] = defaultdict(list)
+    listed: dict[str, list[CaseView]] = defaultdict(list)
+    cells: dict[str, list[tuple[Cell | None, ...]]] = defaultdict(list)
+    bad: Counter[str] = Counter()
+    room = {True: LISTED, False: LISTED}
     for name in sorted(held, key=lambda n: order.get(n, len(order))):
         case = cases.get(name)
-        grouped[case.family if case else name.partition("-")[0]].append(_case(made, name, case, held[name], backends))
+        family = case.family if case else name.partition("-")[0]
+        wrong = any(r.verdict.status in BAD for r in held[name])
+        by_backend = _by_backend(held.pop(name))
+        cells[family].append(_cells(by_backend, backends))
+        bad[family] += wrong
+        if room[wrong] > 0:
+            room[wrong] -= 1
+            listed[family].append(_case(made, name, case, by_backend, backends, cells[family][-1], bad=wrong))
     return [
-        Family(_text(name), _summary_cells(views, backends), sum(v.bad for v in views), tuple(views))
-        for name, views in grouped.items()
+        Family(_text(name), _summary_cells(of_cases, backends), len(of_cases), bad[name], tuple(listed[name]))
+        for name, of_cases in cells.items()
     ]
 
 
-def _case(made: Digest, name: str, case: Case | None, records: Sequence[Record], backends: Sequence[str]) -> CaseView:
-    by_backend: dict[str, list[Record]] = defaultdict(list)
+def _by_backend(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = defaultdict(list)
     for r in records:
-        by_backend[r.job.backend].append(r)
-    cells = []
-    for backend in backends:
-        statuses = [r.verdict.status for r in by_backend.get(backend, ())]
-        cells.append(_cell(backend, statuses) if statuses else None)
-    changed = case is not None and any(r.digest and r.digest != case.version for r in records)
-    bad = any(r.verdict.status in BAD for r in records)
-    return CaseView(_text(name), tuple(cells), bad, case, changed, tuple(_rows(made, by_backend, backends)))
+        found[r.job.backend].append(r)
+    return found
+
+
+def _cells(by_backend: Mapping[str, Sequence[Record]], backends: Sequence[str]) -> tuple[Cell | None, ...]:
+    statuses = ([r.verdict.status for r in by_backend.get(backend, ())] for backend in backends)
+    return tuple(_cell(backend, found) if found else None for backend, found in zip(backends, statuses, strict=True))
+
+
+def _case(
+    made: Digest,
+    name: str,
+    case: Case | None,
+    by_backend: Mapping[str, Sequence[Record]],
+    backends: Sequence[str],
+    cells: tuple[Cell | None, ...],
+    *,
+    bad: bool,
+) -> CaseView:
+    digests = {r.digest for records in by_backend.values() for r in records if r.digest}
+    changed = case is not None and bool(digests - {case.version})
+    return CaseView(_text(name), cells, bad, case, changed, tuple(_rows(made, by_backend, backends)))
 
 
 def _rows(made: Digest, by_backend: Mapping[str, Sequence[Record]], backends: Sequence[str]) -> Iterable[Row]:
@@ -208,12 +240,9 @@ def _cell(backend: str, statuses: Sequence[Status]) -> Cell:
     return Cell(status, LETTER[status], f"{_text(backend)}: {tally({s: found[s] for s in SEVERITY if found[s]})}")
 
 
-def _summary_cells(views: Sequence[CaseView], backends: Sequence[str]) -> tuple[Cell | None, ...]:
-    cells: list[Cell | None] = []
-    for i, backend in enumerate(backends):
-        statuses = [c.status for v in views if (c := v.cells[i]) is not None]
-        cells.append(_cell(backend, statuses) if statuses else None)
-    return tuple(cells)
+def _summary_cells(of_cases: Sequence[tuple[Cell | None, ...]], backends: Sequence[str]) -> tuple[Cell | None, ...]:
+    statuses = ([c.status for cells in of_cases if (c := cells[i]) is not None] for i in range(len(backends)))
+    return tuple(_cell(backend, found) if found else None for backend, found in zip(backends, statuses, strict=True))
 
 
 def _strips(made: Digest) -> dict[str, Strip]:

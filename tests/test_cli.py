@@ -18,7 +18,7 @@ from harness.cli.console import clean, is_plain, make_console, plain_table, prin
 from harness.cli.errors import UsageProblem, guarded
 from harness.records import Status
 
-#: Modules that `--help` may load: 123 with Python 3.11 and click 8, in 0.1 s on an idle machine; each costs about a millisecond.
+#: Modules that `--help` may load: 123 with Python 3.11 and click 8; each costs about a millisecond.
 MODULES = 160
 HEAVY = ("numpy", "pyopencl", "pandas", "sqlalchemy", "pydantic", "rich", "yaml", "numba")
 

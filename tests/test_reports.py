@@ -20,7 +20,7 @@ from harness.text import writable
 from reports.digest import SEVERITY, digest, worst
 from reports.junit import junit
 from reports.markdown import inline, markdown
-from reports.page import LETTER, page
+from reports.page import LETTER, LISTED, page
 from reports.picture import EXACT, NOT_FINITE, PALETTE, picture
 from reports.raster import png
 
@@ -316,6 +316,19 @@ def test_the_page_survives_hostile_text():
 def test_a_run_without_records_or_failures_has_a_page():
     assert "NOTHING VERIFIED" in page(run_row(3), [], {})
     assert "What is wrong" not in page(run_row(0), [record()], {})
+
+
+@pytest.mark.parametrize("bad", [1, 5_500])
+def test_the_page_of_more_cases_lists_some_and_counts_the_rest(bad):
+    records = [record(case=f"edge-{i}") for i in range(6_000)]
+    records += [record(Status.FAIL, "wrong", case=f"edge-late-{i}") for i in range(bad)]
+    text = page(run_row(), records, {})
+    good_left, bad_left = 6_000 - LISTED, max(0, bad - LISTED)
+    assert text.count('<details class="case"') == LISTED + min(bad, LISTED)
+    assert f"{6_000 + bad} cases" in text
+    assert f"{good_left + bad_left} more cases are not listed, {bad_left or 'none'} of them bad" in text
+    assert 'id="case-edge-late-0"' in text
+    assert f"{bad} FAIL" in text
 
 
 def test_the_page_of_five_thousand_rows_is_made_in_five_seconds_and_three_megabytes():
