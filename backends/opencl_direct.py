@@ -134,8 +134,9 @@ class _Prepared:
         self._work = numpy_dtype(WORK[spec.acc_dtype])
         self._queue = run_time.queue(device)
         options = backend.options(spec, run_time.handles()[device])
-        program = run_time.program(device, backend.source(spec.op), options)
-        self._kernel = cl.Kernel(program, spec.op)
+        self._program = run_time.program(device, backend.source(spec.op), options)
+        self._kernel = run_time.kernel(self._program, spec.op)
+        self._runtime = run_time
         self._local = run_time.local_size(device, self._kernel)
         self._global = backend.global_size(prod(spec.out_shape), self._local)
         self._buffers: dict[str, Any] = {}
@@ -202,6 +203,8 @@ class _Prepared:
         self._queue.finish()
         for buffer in self._buffers.values():
             buffer.release()
+        if self._buffers:  # once, though it be left twice
+            self._runtime.leave(self._program, self.spec.op, self._kernel)
         self._buffers = {}
 
 

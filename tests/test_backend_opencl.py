@@ -291,3 +291,17 @@ def test_it_runs_under_a_data_limit_of_two_gigabytes(device):
         "backend.prepare(s, d).run(np.ones(s.x_shape, 'f4'), np.ones(s.w_shape, 'f4'), None, out); print(out.tolist())"
     )
     assert _python(code) == "[[[3.0, 3.0, 3.0]]]"
+
+
+def test_a_kernel_that_is_left_serves_the_next_and_two_at_once_have_their_own(device):
+    spec = ConvSpec("conv", (5,), (3,))
+    with backend.prepare(spec, device) as first:
+        with backend.prepare(spec, device) as second:
+            assert first._kernel is not second._kernel
+            kernels = {id(first._kernel), id(second._kernel)}
+    for _ in range(5):
+        with backend.prepare(ConvSpec("conv", (7,), (2,)), device) as again:
+            assert id(again._kernel) in kernels
+    again.__exit__(None, None, None)
+    idle = backend._runtime._idle[again._program, "conv"]
+    assert len(idle) == len({id(k) for k in idle})

@@ -113,7 +113,7 @@ class Fuzzer:
         self._links: list[list[Link]] = [[WorkerLink(r, self.options.limits)] for r in references]
         self._judges: list[Judge] = []
         self._seats: list[list[Seat]] = [[] for _ in references]
-        self._seen: set[ConvSpec] = set()
+        self._seen: set[int] = set()  # hashes: an hour draws a hundred thousand specifications, a kilobyte each
         self._index = 0
         try:
             self.reports: list[ProbeReport] = self._probed(())
@@ -195,8 +195,8 @@ class Fuzzer:
         for _ in range(POOL):
             spec = draw_spec(Dice(self.seed, self._index), self.bounds)
             self._index += 1
-            if spec is not None and spec not in self._seen and not weak(spec):
-                self._seen.add(spec)
+            if spec is not None and hash(spec) not in self._seen and not weak(spec):
+                self._seen.add(hash(spec))
                 found.append(spec)
         return found
 
