@@ -150,6 +150,7 @@ def environment(spec, x, w, b):
     raise RuntimeError(
         f"threads {sorted(set(map(str, seen.values())))} data {resource.getrlimit(resource.RLIMIT_DATA)[0]} "
         f"main {getattr(main, '__file__', None)} stdin {os.readlink('/proc/self/fd/0')} safe {os.environ.get('PYTHONSAFEPATH')}"
+        f" waits {[os.environ.get(n) for n in ('OPENBLAS_THREAD_TIMEOUT', 'OMP_WAIT_POLICY', 'KMP_BLOCKTIME')]}"
     )
 
 

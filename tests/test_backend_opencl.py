@@ -295,10 +295,9 @@ def test_it_runs_under_a_data_limit_of_two_gigabytes(device):
 
 def test_a_kernel_that_is_left_serves_the_next_and_two_at_once_have_their_own(device):
     spec = ConvSpec("conv", (5,), (3,))
-    with backend.prepare(spec, device) as first:
-        with backend.prepare(spec, device) as second:
-            assert first._kernel is not second._kernel
-            kernels = {id(first._kernel), id(second._kernel)}
+    with backend.prepare(spec, device) as first, backend.prepare(spec, device) as second:
+        assert first._kernel is not second._kernel
+        kernels = {id(first._kernel), id(second._kernel)}
     for _ in range(5):
         with backend.prepare(ConvSpec("conv", (7,), (2,)), device) as again:
             assert id(again._kernel) in kernels

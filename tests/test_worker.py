@@ -62,13 +62,13 @@ def test_a_worker_answers_and_its_generation_counts_its_deaths(link):
     assert one.generation == 2
 
 
-def test_threads_are_fixed_in_a_worker_s_environment_whatever_the_caller_s():
+def test_threads_are_fixed_in_a_worker_s_environment_and_their_waiting_is_passive():
     """In a process of its own, because a fork server is started once."""
     code = f"""
 import os, sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 from test_worker import *
-os.environ["OMP_NUM_THREADS"] = "5"
+os.environ |= {{"OMP_NUM_THREADS": "5", "OMP_WAIT_POLICY": "active"}}
 for _ in range(2):
     one = WorkerLink(reference("telling"), Limits(threads=3))
     print(seen(one))
@@ -78,6 +78,7 @@ assert "PYTHONSAFEPATH" not in os.environ
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.count("threads ['3'] ") == 2
+    assert done.stdout.count("waits ['4', 'active', '0']") == 2  # what waits sleeps, unless the caller says otherwise
     assert {"OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"} <= set(THREAD_VARIABLES)
 
 
