@@ -112,7 +112,19 @@ def test_a_batch_that_kills_every_judge_is_an_error_that_says_so():
             thread.join()
     ours = [r for r in records if r.job.backend == "right"]
     assert {r.verdict.status for r in ours} == {Status.ERROR}
-    assert f"its judge died {TRIES} times (killed by signal 9)" in ours[0].verdict.message
+    assert f"it had no judge in {TRIES} tries (killed by signal 9)" in ours[0].verdict.message
+
+
+def test_a_judge_that_cannot_be_started_is_an_error_that_says_so(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with campaign(["right"], cases=["lecture-conv1d-valid"], judges=1, jobs=1) as c:
+        plan = c.plan()
+        monkeypatch.setattr("harness.run.judges.subprocess.Popen", refuse)
+        records = [r for batch in c.records(plan) for r in batch]
+    assert {r.verdict.status for r in records if r.job.backend == "right"} == {Status.ERROR}
+    assert any("could not be started: [Errno 11] Resource temporarily unavailable" in r.verdict.message for r in records)
 
 
 def test_closing_ends_the_judges_and_their_workers():

@@ -125,8 +125,26 @@ class Judge:
             if self._line is None or self._line.lost:
                 if self._line is not None:
                     self._line.close()
-                self._line = _Line(self.brief)
+                try:
+                    self._line = _Line(self.brief)
+                except OSError as e:  # no process, no descriptor left
+                    self._line = None
+                    raise JudgeGone(f"it could not be started: {e}") from e
             return self._line
+
+
+def _started(fd: int) -> subprocess.Popen[bytes]:
+    """A judge's process, which serves the connection of a descriptor; it imports from where this one does."""
+    path = [str(Path.cwd()) if p == "" else p for p in sys.path]
+    code = f"import sys; sys.path[:] = {path!r}; from harness.run.judging import main; main({fd})"
+    with no_interrupt():
+        return subprocess.Popen(  # noqa: S603 - this interpreter
+            [sys.executable, "-c", code],
+            pass_fds=[fd],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # the main process's, which may be writing JSON there
+            env={**os.environ, SAFE_PATH: "1"},
+        )
 
 
 class _Line:
@@ -134,16 +152,9 @@ class _Line:
 
     def __init__(self, brief: Brief) -> None:
         here, there = socket.socketpair()
-        path = [str(Path.cwd()) if p == "" else p for p in sys.path]
-        code = f"import sys; sys.path[:] = {path!r}; from harness.run.judging import main; main({there.fileno()})"
-        with there, no_interrupt():
-            self.process = subprocess.Popen(  # noqa: S603 - this interpreter
-                [sys.executable, "-c", code],
-                pass_fds=[there.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, SAFE_PATH: "1"},
-            )
-        self._conn = Connection(here.detach())
+        with here, there:
+            self.process = _started(there.fileno())
+            self._conn = Connection(os.dup(here.fileno()))
         self._sending = threading.Lock()
         self._waiting: dict[int, queue.SimpleQueue[Judged | None]] = {}
         self.lost = False
@@ -218,7 +229,7 @@ class There:
                 why = str(e)
                 if self.judge_process.abandoned:
                     return [Record(j, Verdict(Status.NOT_RUN, why), digest=batch.case.version) for j in batch.jobs]
-        text = f"its judge died {TRIES} times ({why}): the machine is out of memory, or this is a defect of Convproof"
+        text = f"it had no judge in {TRIES} tries ({why}): the machine is out of memory, or this is a defect of Convproof"
         return [Record(j, Verdict(Status.ERROR, text), digest=batch.case.version) for j in batch.jobs]
 
     def abandon(self) -> None:
