@@ -66,7 +66,7 @@ class Run:
 
     def judges(self):
         """Ids of its judges."""
-        return [p for p in self.processes() if "harness.run.judging" in _line(p)]
+        return [p for p, parent in self.processes().items() if parent == self.process.pid and "harness.run.judging" in _line(p)]
 
     def kill(self):
         """Kill the main process; what it left behind, in words."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
 
 import pytest
 from runner_backends import reference
@@ -86,6 +87,16 @@ def test_a_worker_has_its_memory_limit_no_input_and_none_of_the_caller_s_main(li
     text = seen(link("telling", memory=1 << 30))
     assert f"data {(1 << 30) + HEADROOM} " in text
     assert "main None stdin /dev/null safe None" in text
+
+
+def test_a_fork_server_that_is_killed_is_replaced(link):
+    first = link("right")
+    assert isinstance(called(first), Done)
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGKILL)
+    second = link("right")
+    assert isinstance(called(second), Done)
+    assert forkserver._forkserver._forkserver_pid != server
 
 
 def test_the_caller_s_main_is_not_imported_again(tmp_path):

@@ -12,6 +12,7 @@ import queue
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -136,7 +137,9 @@ class Judge:
 def _started(fd: int) -> subprocess.Popen[bytes]:
     """A judge's process, which serves the connection of a descriptor; it imports from where this one does."""
     path = [str(Path.cwd()) if p == "" else p for p in sys.path]
-    code = f"import sys; sys.path[:] = {path!r}; from harness.run.judging import main; main({fd})"
+    # The temporary folder is told too: who looks for one tries it by a file, which a kill at that moment leaves there.
+    code = f"import sys, tempfile; sys.path[:] = {path!r}; tempfile.tempdir = {tempfile.gettempdir()!r}"
+    code += f"; from harness.run.judging import main; main({fd})"
     with no_interrupt():
         return subprocess.Popen(  # noqa: S603 - this interpreter
             [sys.executable, "-c", code],

@@ -76,7 +76,10 @@ class WorkerProcess:
         self._log = Arena().fd
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that trimming it frees memory
         try:
-            self._conn, self._process = _start(self.arena.fd, self._log, limits)
+            try:
+                self._conn, self._process = _start(self.arena.fd, self._log, limits)
+            except EOFError:  # the fork server has been killed: the next start makes another
+                self._conn, self._process = _start(self.arena.fd, self._log, limits)
             self._poll = select.poll()  # one for life: making a selector costs more than a round trip
             self._fd = self._conn.fileno()
             self._poll.register(self._fd, select.POLLIN)
