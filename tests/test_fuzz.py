@@ -214,3 +214,13 @@ def test_exit_codes(words, code, text):
     result = fuzz(*words)
     assert result.exit_code == code, result.output
     assert text in result.output
+
+
+def test_nothing_is_drawn_twice(monkeypatch):
+    monkeypatch.setattr(
+        "harness.fuzzing.fuzzer.Dice", lambda seed, index: Dice(seed, index % 300)
+    )  # a lattice that repeats itself
+    with Fuzzer([runner_reference("right")], CHECKS[:1], Options(), seed=3) as fuzzer:
+        first, second = fuzzer._pool(), fuzzer._pool()
+    assert 100 < len(first) == len(set(first)) <= 300
+    assert second == []

@@ -4,17 +4,17 @@ import os
 import signal
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 import pytest
 from runner_backends import reference
 
 from harness.catalogue import load_catalogue
 from harness.checks import CHECKS
-from harness.records import Status
+from harness.records import Record, Status, Verdict
 from harness.run.campaign import Campaign
 from harness.run.limits import Limits
-from harness.run.runner import Options
+from harness.run.runner import Options, Runner
 
 CATALOGUE = load_catalogue()
 CONTRACT = tuple(c for c in CHECKS if c.name == "contract")
@@ -202,3 +202,35 @@ def test_a_check_that_fails_itself_costs_its_own_verdicts_and_says_whose_defect_
     assert counts(records) == {Status.ERROR: 1, Status.PASS: 1}
     text = next(r.verdict.message for r in records if r.verdict.status is Status.ERROR)
     assert "ZeroDivisionError: a defect; this is a defect of Convproof" in text
+
+
+@dataclass(eq=False)
+class _Seat:
+    home: int = 0
+
+
+def test_a_backend_has_one_worker_until_a_batch_went_well_and_again_once_one_died():
+    """So the cases that are reached before it is given up do not depend on how many are at work."""
+    with campaign(["right"], cases=["lecture-*"]) as c:
+        plan = c.plan()
+    runner = Runner(plan, [[]], Options(jobs=4), lambda lane, home: _Seat(home), homes=2)
+
+    def take(home):
+        taken = runner._take(home)
+        return taken and taken[1:]
+
+    def ended(batch, seat, status):
+        runner._return(batch, seat, [Record(j, Verdict(status)) for j in batch.jobs])
+
+    first = take(0)
+    assert take(0) is take(1) is None  # nothing is known of it yet
+    ended(*first, Status.PASS)
+    second, third = take(0), take(1)
+    assert (second[1].home, third[1].home) == (0, 1)
+    assert second[1] is first[1]
+    ended(*third, Status.CRASH)
+    assert take(1) is None  # one at a time: the second still runs
+    ended(*second, Status.PASS)
+    fourth = take(1)
+    assert fourth[1] is third[1]
+    assert take(0) is None
