@@ -78,7 +78,7 @@ class Judged:
 
 
 @dataclass
-class Bench:
+class JudgeServer:
     """A judge at work."""
 
     conn: Connection
@@ -152,4 +152,4 @@ def main(fd: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.pop(SAFE_PATH, None)
     conn = Connection(fd)
-    Bench(conn, conn.recv()).serve()
+    JudgeServer(conn, conn.recv()).serve()
