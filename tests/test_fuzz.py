@@ -183,10 +183,12 @@ def test_a_printed_line_repeats_the_failure_and_so_does_repro(folder):
 
 def test_what_no_backend_takes_is_not_drawn():
     with Fuzzer([runner_reference("right")], CHECKS[:1], Options(), seed=3, max_cases=10) as fuzzer:
+        drawn = []
         for plan in fuzzer.batches():
+            drawn += [b.case.spec for b in plan.batches]
             list(fuzzer.records(plan))
-    assert len(fuzzer.drawn) == len(fuzzer.judged) == 10
-    assert [LIMITS.why_not(s) for s in fuzzer.drawn] == [None] * 10
+    assert fuzzer.drawn == fuzzer.reach.specs == len(set(drawn)) == 10
+    assert [LIMITS.why_not(s) for s in drawn] == [None] * 10
 
 
 def test_the_time_ends_a_run_and_what_was_not_reached_is_not_counted():
@@ -197,7 +199,7 @@ def test_the_time_ends_a_run_and_what_was_not_reached_is_not_counted():
         assert plan.jobs == 10
         assert list(fuzzer.records(plan)) == []
         assert next(batches, None) is None
-    assert not fuzzer.judged
+    assert not fuzzer.reach.specs
 
 
 @pytest.mark.parametrize(

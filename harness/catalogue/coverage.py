@@ -13,7 +13,7 @@ Kuhn, Wallace, Gallo, "Software fault interactions and implications for software
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -75,7 +75,7 @@ def levels_of(spec: ConvSpec) -> tuple[Level, ...]:
 
 def pairs(specs: Iterable[ConvSpec]) -> Counter[Pair]:
     """How many of the specifications have each pair of levels; absent where none has."""
-    return Counter(pair for spec in specs for pair in proved(levels_of(spec)))
+    return Reach(specs).pairs
 
 
 def proved(levels: Iterable[Level]) -> list[Pair]:
@@ -125,7 +125,33 @@ class Coverage:
         return covered, covered + sum({f, g} == both for (f, _), (g, _) in self.missing)
 
 
-def coverage(specs: Sequence[ConvSpec]) -> Coverage:
+class Reach:
+    """What specifications reach, counted one by one: a run of hours holds no more than the lattice.
+
+    Attributes
+    ----------
+    specs : int
+        How many were added.
+    levels, pairs : Counter
+        How many of them have each level and each pair of levels.
+    """
+
+    def __init__(self, specs: Iterable[ConvSpec] = ()) -> None:
+        self.specs = 0
+        self.levels: Counter[Level] = Counter()
+        self.pairs: Counter[Pair] = Counter()
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: ConvSpec) -> None:
+        """Count one more."""
+        levels = levels_of(spec)
+        self.specs += 1
+        self.levels.update(levels)
+        self.pairs.update(proved(levels))
+
+
+def coverage(specs: Iterable[ConvSpec] | Reach) -> Coverage:
     """What the specifications reach of the lattice.
 
     Examples
@@ -136,12 +162,12 @@ def coverage(specs: Sequence[ConvSpec]) -> Coverage:
     """
     from harness.catalogue.conflicts import why_impossible
 
-    reached = pairs(specs)
+    reach = specs if isinstance(specs, Reach) else Reach(specs)
     counts: Counter[Level] = Counter({(f, v): 0 for f, levels in FACTORS.items() for v in levels})
-    counts.update(level for spec in specs for level in levels_of(spec))
+    counts.update(reach.levels)
     covered, missing, impossible = [], [], {}
     for pair in every_pair():
-        if reached[pair]:
+        if reach.pairs[pair]:
             covered.append(pair)
         elif reason := why_impossible(pair):
             impossible[pair] = reason

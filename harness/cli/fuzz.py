@@ -95,7 +95,7 @@ def _fuzz(settings: Settings, options: dict[str, Any]) -> int:
         total = ", ".join(f"{n} {s}" for s, n in tally.counts.items())
         rate = f"{sum(tally.counts.values()) / max(elapsed, 1e-9):.0f} verdicts/s"
         console.print(
-            f"{words.get(code, 'INTERRUPTED')}: {total}  {len(fuzzer.judged)} specifications  run {run_id}  seed {seed}  "
+            f"{words.get(code, 'INTERRUPTED')}: {total}  {fuzzer.reach.specs} specifications  run {run_id}  seed {seed}  "
             f"{elapsed:.1f} s, {rate}",
             style="bold green" if code == 0 else "bold red",
         )
@@ -108,7 +108,7 @@ class Tally:
     def __init__(self, notes: Console) -> None:
         self.counts: Counter[Status] = Counter()
         self.table: dict[str, Counter[Status]] = {}
-        self.cases: dict[str, set[str]] = {}
+        self.cases: Counter[str] = Counter()
         self._notes, self._started, self._told = notes, time.monotonic(), time.monotonic()
 
     @property
@@ -126,11 +126,11 @@ class Tally:
         return sum(self.counts[s] for s in FAULTS)
 
     def add(self, records: Any) -> None:
-        """Count the records of a case."""
+        """Count the records of a case of a backend."""
+        self.cases.update({r.job.backend for r in records})
         for r in records:
             self.counts[r.verdict.status] += 1
             self.table.setdefault(r.job.backend, Counter())[r.verdict.status] += 1
-            self.cases.setdefault(r.job.backend, set()).add(r.job.case)
         now = time.monotonic()
         if now - self._told > TOLD:
             self._told, done = now, sum(self.counts.values())
@@ -268,9 +268,9 @@ def _shrink_one(
 def _show_coverage(console: Console, fuzzer: Fuzzer, *, whole: bool) -> None:
     from harness.cli import lattice
 
-    if not fuzzer.judged:
+    if not fuzzer.reach.specs:
         return
-    data = lattice.summary_of(list(fuzzer.judged), ["fuzz"])
+    data = lattice.summary_of(fuzzer.reach, ["fuzz"])
     if whole:
         lattice.show(data)
         return
@@ -282,5 +282,5 @@ def _show_table(console: Console, tally: Tally) -> None:
     from harness.records import Status
 
     seen = [s for s in Status if tally.counts[s]]
-    rows = [(name, len(tally.cases[name]), *(t[s] or "" for s in seen)) for name, t in tally.table.items()]
+    rows = [(name, tally.cases[name], *(t[s] or "" for s in seen)) for name, t in tally.table.items()]
     print_table(console, ("backend", "cases", *seen), rows, right={"cases", *map(str, seen)})

@@ -11,8 +11,7 @@ from harness.cli.console import make_console, print_table
 
 if TYPE_CHECKING:
     from harness.catalogue import Catalogue
-    from harness.catalogue.coverage import Coverage, Pair
-    from harness.spec import ConvSpec
+    from harness.catalogue.coverage import Coverage, Pair, Reach
 
 #: Missing pairs that are listed; `--json` has all.
 MOST_MISSING = 20
@@ -20,17 +19,20 @@ MOST_MISSING = 20
 
 def summary(catalogue: Catalogue, patterns: Sequence[str]) -> dict[str, Any]:
     """The coverage of the cases that the patterns select, as data; the suite `full` where there are none."""
-    return summary_of([c.spec for c in catalogue.select(patterns or ("full",)) if c.spec], list(patterns or ("full",)))
+    from harness.catalogue.coverage import Reach
+
+    reach = Reach(c.spec for c in catalogue.select(patterns or ("full",)) if c.spec)
+    return summary_of(reach, list(patterns or ("full",)))
 
 
-def summary_of(specs: Sequence[ConvSpec], selection: list[str]) -> dict[str, Any]:
+def summary_of(reach: Reach, selection: list[str]) -> dict[str, Any]:
     """The coverage of specifications, as data; `selection` says in words what they are."""
     from harness.catalogue.coverage import FACTORS, coverage
 
-    found = coverage(specs)
+    found = coverage(reach)
     return {
         "selection": selection,
-        "cases": len(specs),
+        "cases": reach.specs,
         "share": found.share,
         "covered": len(found.covered),
         "possible": len(found.covered) + len(found.missing),

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.catalogue import Case
+from harness.catalogue.coverage import Reach
 from harness.checks import CHECKS, Check
 from harness.fuzzing.bench import FAULTS, Clock, diagnoses, kind
 from harness.fuzzing.cases import case_of, weak
@@ -34,6 +35,8 @@ POOL = 2000
 CASES_A_SECOND = 5
 #: Draws in a row without a specification that any backend takes, after which drawing ends.
 BARREN = 20 * POOL
+#: Bits that remember what was drawn, four megabytes for good: after a million draws, a day's, one new one in 33 is left out.
+SEEN_BITS = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,10 @@ class Fuzzer:
 
     Attributes
     ----------
-    drawn : list of ConvSpec
-        In their order.
-    judged : dict of ConvSpec to None
-        Those that were run, the replayed ones among them.
+    drawn : int
+        Specifications that were drawn so far.
+    reach : Reach
+        What those reach that were run, the replayed ones among them.
     failures : dict
         What went wrong, a fault an entry.
     """
@@ -105,15 +108,15 @@ class Fuzzer:
     ) -> None:
         self.checks, self.options, self.seed = checks, options or Options(), seed
         self.bounds, self.max_cases, self.device = bounds or Bounds(), max_cases, device
-        self.drawn: list[ConvSpec] = []
-        self.judged: dict[ConvSpec, None] = {}
+        self.drawn = 0
+        self.reach = Reach()
         self.failures: dict[tuple[str, str, tuple[str, str]], Failure] = {}
         self._first = first
         self._clock = Clock(self.options.budget or float("inf"))
         self._links: list[list[Link]] = [[WorkerLink(r, self.options.limits)] for r in references]
         self._judges: list[Judge] = []
         self._seats: list[list[Seat]] = [[] for _ in references]
-        self._seen: set[int] = set()  # hashes: an hour draws a hundred thousand specifications, a kilobyte each
+        self._seen = bytearray(SEEN_BITS // 8)
         self._index = 0
         try:
             self.reports: list[ProbeReport] = self._probed(())
@@ -128,7 +131,7 @@ class Fuzzer:
         if self._first:
             yield self._plan(self._first)
         while not self._clock.over and (cases := self._draw()):
-            self.drawn += [c.spec for c in cases if c.spec]
+            self.drawn += len(cases)
             yield self._plan(cases)
 
     def records(self, plan: Plan) -> Iterator[list[Record]]:
@@ -145,9 +148,12 @@ class Fuzzer:
             seats = [[here(i, link) for link in links] for i, links in enumerate(self._links)]
             runner = Runner(plan, seats, options, lambda i, _: here(i, self._another(i)))
         cases = {b.case.id: b.case for b in plan.batches}
+        unseen = {id: case.spec for id, case in cases.items() if case.spec}
         for records in runner.records():
             if self._clock.over and all(r.verdict.status is Status.NOT_RUN for r in records):
                 continue
+            for id in {r.job.case for r in records} & unseen.keys():
+                self.reach.add(unseen.pop(id))
             self._note(cases, records)
             yield records
 
@@ -175,7 +181,7 @@ class Fuzzer:
 
     def _draw(self) -> list[Case]:
         """The next batch: of what was drawn, as many for each backend as for any other, where there are so many."""
-        most = BATCH if self.max_cases is None else min(BATCH, self.max_cases - len(self.drawn))
+        most = BATCH if self.max_cases is None else min(BATCH, self.max_cases - self.drawn)
         chosen: dict[ConvSpec, None] = {}
         start = self._index
         while len(chosen) < most and not (chosen and self._index > start) and self._index < start + BARREN:
@@ -195,16 +201,19 @@ class Fuzzer:
         for _ in range(POOL):
             spec = draw_spec(Dice(self.seed, self._index), self.bounds)
             self._index += 1
-            if spec is not None and hash(spec) not in self._seen and not weak(spec):
-                self._seen.add(hash(spec))
+            if spec is not None and not self._drawn_before(spec) and not weak(spec):
                 found.append(spec)
         return found
 
+    def _drawn_before(self, spec: ConvSpec) -> bool:
+        """Whether it was asked of this specification before (or, rarely, of one whose bit is the same)."""
+        byte, bit = divmod(int(spec.digest, 16) % SEEN_BITS, 8)
+        before = self._seen[byte] >> bit & 1
+        self._seen[byte] |= 1 << bit
+        return bool(before)
+
     def _note(self, cases: dict[str, Case], records: Sequence[Record]) -> None:
         """Group what is bad: of each case and backend the first bad verdict."""
-        for case in (cases[r.job.case] for r in records[:1] if r.job.case in cases):
-            assert case.spec is not None
-            self.judged[case.spec] = None
         bad = [r for r in records if r.verdict.status in FAULTS and r.job.case in cases]
         for at in dict.fromkeys((r.job.case, r.job.backend) for r in bad):
             alike = [r for r in bad if (r.job.case, r.job.backend) == at]
