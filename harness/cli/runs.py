@@ -133,19 +133,20 @@ def prune_runs(keep: int | None, days: float | None, dry_run: bool, as_json: boo
 @command.command("export")
 @click.argument("run")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def export_run(run: str, file: Path) -> None:
-    """Write a run's verdicts to FILE, .parquet or .csv.
+@click.option("--table", type=click.Choice(["verdicts", "timings", "samples"]), default="verdicts", help="Which rows.")
+def export_run(run: str, file: Path, table: str) -> None:
+    """Write a run's verdicts, figures or raw samples to FILE, .parquet or .csv.
 
-    RUN may itself be such a file. `harness.load(FILE)` reads either.
+    RUN may itself be such a file of verdicts. `harness.load(FILE)` reads it.
     """
     from harness.store.frames import export, load
 
     try:
         loaded = load(run, default_path(load_settings().store))
-        written = export(loaded, file)
+        written = export(loaded, file, table)
     except ImportError as error:
         raise UsageProblem(str(error)) from error
-    click.echo(f"{len(loaded.verdicts)} rows of {clean(loaded.info['id'])} in {clean(written)}", err=True)
+    click.echo(f"{len(getattr(loaded, table))} rows of {clean(loaded.info['id'])} in {clean(written)}", err=True)
 
 
 def facts(row: RunRow) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from sqlalchemy import Connection, Engine, Select, bindparam, delete, exc, func,
 from sqlalchemy.dialects import sqlite
 
 from harness.records import BAD, Job, Record, Status
+from harness.samples import Timing
 from harness.store import rows
 from harness.store.connect import connect, translated
 from harness.store.model import RunInfo, RunRow, StoreError
 from harness.store.naming import pick
-from harness.store.schema import runs, verdicts
+from harness.store.schema import runs, samples, timings, verdicts
 
 _KEY = ("run", "case", "backend", "device", "check")
 _JOB = tuple(verdicts.c[name] for name in _KEY[1:])
@@ -136,6 +137,18 @@ class Store:
             connection.execute(_UPSERT, values)
         self._open.add(number)
 
+    def write_timing(self, run_id: str, timing: Timing) -> None:
+        """Write a timing and its samples: one transaction, durable on return; one of the same key is replaced."""
+        number = self._number(run_id)
+        row, held = rows.from_timing(number, timing)
+        with self._writing() as connection:
+            for table in (samples, timings):
+                key = [table.c[name] == row[name] for name in ("run", "case", "backend", "device")]
+                connection.execute(delete(table).where(*key))
+            connection.execute(insert(timings), [row])
+            if held:
+                connection.execute(insert(samples), held)
+
     def update_planned(self, run_id: str, jobs: int) -> None:
         """Say how many jobs the run has, once the plan is known."""
         self._update(run_id, {"jobs_planned": jobs})
@@ -187,7 +200,8 @@ class Store:
             old = connection.execute(select(*columns).order_by(runs.c.number.desc()).offset(keep or 0)).all()
             gone = [r for r in old if r.started < before and (r.exit_code is not None or r.started < alive)]
             for row in [] if dry_run else gone:
-                connection.execute(delete(verdicts).where(verdicts.c.run == row.number))
+                for table in (verdicts, samples, timings):
+                    connection.execute(delete(table).where(table.c.run == row.number))
                 connection.execute(delete(runs).where(runs.c.number == row.number))
         if gone and not dry_run:
             for row in gone:
@@ -249,6 +263,21 @@ class Store:
             wanted = select(*(verdicts.c[n] for n in names)).where(verdicts.c.run == self._number(run_id))
             found = connection.execute(wanted.order_by(*_JOB)).all()
         return {name: [row[i] for row in found] for i, name in enumerate(names)}
+
+    def timings(self, run_id: str) -> list[Timing]:
+        """The timings of a run with their samples, in the order of case, backend, device."""
+        number = self._number(run_id)
+        with self._reading() as connection:
+            held: dict[tuple[str, str, str], list[Any]] = {}
+            found = connection.execute(select(samples).where(samples.c.run == number)).mappings()
+            for row in found:
+                held.setdefault((row["case"], row["backend"], row["device"]), []).append(row)
+            wanted = select(timings).where(timings.c.run == number)
+            wanted = wanted.order_by(timings.c.case, timings.c.backend, timings.c.device)
+            return [
+                rows.to_timing(row, held.get((row["case"], row["backend"], row["device"]), ()))
+                for row in connection.execute(wanted).mappings()
+            ]
 
     # --- the database ---------------------------------------------------------------------
     @contextmanager

@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.samples import Timing
 from harness.store.model import RunRow, StoreError, default_path
+from harness.store.timing_frames import samples_frame, timings_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,10 +79,50 @@ class Run:
         run_seconds    wall time inside the backend
         digest         of the specification: an edited case under the same id differs
         =============  =========================================================================
+    raw : tuple of Timing
+        What a benchmark measured; `timings` and `samples` are made of it. Empty for a file.
     """
 
     info: Mapping[str, Any]
     verdicts: pd.DataFrame
+    raw: tuple[Timing, ...] = ()
+
+    @cached_property
+    def timings(self) -> pd.DataFrame:
+        """A row a case, backend and device that was to be timed, in that order.
+
+        ==================  ====================================================================
+        run, case, family, backend, device
+        refused             why there is no figure; empty where there is one. All figures are NaN then
+        threads             that libraries were allowed
+        seconds, low, high  median of a call by the host's clock, warm, and its 95 % interval
+        samples, processes  calls that were timed, in so many processes
+        cpu_seconds         median processor time of a call, all threads
+        device_seconds      median by the device's own clock; NaN where it has none
+        pack_seconds, transfer_seconds, kernel_seconds, copy_seconds
+                            median of the phases that the backend tells; `seconds` includes all of them
+        cold_seconds        median of a call with cold caches
+        setup_seconds       median of `prepare`, the first in its process; `setup_warm_seconds` of the next
+        flops, bytes        of the specification
+        gflops, gbytes      10^9 operations and bytes a second, by `seconds`
+        roof                share of the measured roof, 0 to 1; NaN where it is not known
+        peak_bytes          most resident memory of the process
+        error_bound, error_units
+                            largest of the verdicts of this run, as there
+        stopped             why sampling ended
+        digest              of the specification
+        details             more, as JSON
+        ==================  ====================================================================
+        """
+        return timings_frame(str(self.info["id"]), self.raw, self.verdicts)
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """A row a raw sample: run, case, backend, device, metric, state, process, number, seconds.
+
+        `metric` and `state` are those of `harness.samples.Series`; `number` counts a series' samples from 0.
+        """
+        return samples_frame(str(self.info["id"]), self.raw)
 
 
 def load(run: str | os.PathLike[str] = "last", store: Store | Path | str | None = None) -> Run:
@@ -123,21 +166,22 @@ def load(run: str | os.PathLike[str] = "last", store: Store | Path | str | None 
     opened = store if isinstance(store, Store) else Store.open(Path(store or default_path()), create=False)
     with nullcontext() if opened is store else closing(opened):
         row = opened.info(str(run))
-        columns = opened.columns(row.id)
+        columns, raw = opened.columns(row.id), opened.timings(row.id)
     columns["run"] = [row.id] * len(columns["case"])
     columns["family"] = [case.partition("-")[0] for case in columns["case"]]
     frame = pandas.DataFrame({name: pandas.Series(columns[name], dtype=kind) for name, kind in COLUMNS.items()})
-    return Run(_facts(row), frame)
+    return Run(_facts(row), frame, tuple(raw))
 
 
-def export(run: Run, path: str | os.PathLike[str]) -> Path:
-    """Write a run to a file that `load` reads again.
+def export(run: Run, path: str | os.PathLike[str], table: str = "verdicts") -> Path:
+    """Write a table of a run to a file; `load` reads verdicts again.
 
     Parameters
     ----------
     run : Run
     path : path
         `.parquet` keeps everything; `.csv` the rows. An existing file is replaced, in one step.
+    table : {'verdicts', 'timings', 'samples'}
 
     Raises
     ------
@@ -149,7 +193,7 @@ def export(run: Run, path: str | os.PathLike[str]) -> Path:
         raise StoreError(f"cannot export to {path}: the suffix is {path.suffix or 'missing'!r}: write .parquet or .csv")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        _WRITERS[path.suffix](run, part)
+        _WRITERS[path.suffix](getattr(run, table), run.info, part)
         part.replace(path)
     except OSError as e:
         raise StoreError(f"cannot export to {path}: {e.strerror or e}: name a file in a directory that can be written") from e
@@ -196,19 +240,19 @@ def _read_csv(path: Path, pandas: Any) -> Any:
     return pandas.read_csv(path, dtype="str", keep_default_na=False, na_values=nulls)
 
 
-def _write_csv(run: Run, path: Path) -> None:
-    run.verdicts.to_csv(path, index=False, lineterminator="\n")
+def _write_csv(frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
+    frame.to_csv(path, index=False, lineterminator="\n")
 
 
 def _read_parquet(path: Path, pandas: Any) -> Any:
     return pandas.read_parquet(path)
 
 
-def _write_parquet(run: Run, path: Path) -> None:
-    frame = run.verdicts.copy(deep=False)
-    frame.attrs[_ATTRIBUTE] = dict(run.info)  # pandas keeps it in the file's metadata, as JSON
+def _write_parquet(frame: pd.DataFrame, info: Mapping[str, Any], path: Path) -> None:
+    frame = frame.copy(deep=False)
+    frame.attrs[_ATTRIBUTE] = dict(info)  # pandas keeps it in the file's metadata, as JSON
     frame.to_parquet(path, index=False)
 
 
 _READERS: Mapping[str, Callable[[Path, Any], Any]] = {".parquet": _read_parquet, ".csv": _read_csv}
-_WRITERS: Mapping[str, Callable[[Run, Path], None]] = {".parquet": _write_parquet, ".csv": _write_csv}
+_WRITERS: Mapping[str, Callable[[Any, Mapping[str, Any], Path], None]] = {".parquet": _write_parquet, ".csv": _write_csv}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import Connection, Engine, select, update
 
 from harness import __version__
-from harness.store.schema import SCHEMA_VERSION, meta
+from harness.store.schema import SCHEMA_VERSION, meta, metadata, samples, timings
 
 
 def migrate(engine: Engine) -> None:
@@ -34,5 +34,10 @@ def _to_1(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE verdicts ADD COLUMN {column}")
 
 
+def _to_2(connection: Connection) -> None:
+    """Version 1 held verdicts alone."""
+    metadata.create_all(connection, tables=[timings, samples])
+
+
 #: From a version to the next.
-STEPS: Mapping[int, Callable[[Connection], None]] = {0: _to_1}
+STEPS: Mapping[int, Callable[[Connection], None]] = {0: _to_1, 1: _to_2}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
+from array import array
 from collections.abc import Iterable, Mapping
 from math import isnan
 from typing import Any
 
 from harness.records import Job, Record, Status, Verdict
+from harness.samples import Series, Timing
 from harness.store.model import RunInfo, RunRow
 
 #: Figures that may be NaN, which SQLite would store as NULL: `nan_fields` names them.
@@ -99,6 +102,55 @@ def to_counts(pairs: Iterable[tuple[str, int]]) -> dict[Status, int]:
     """Rows a status, in the order of `Status`."""
     found = dict(pairs)
     return {s: found[s.value] for s in Status if found.get(s.value)}
+
+
+def from_timing(number: int, timing: Timing) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The rows of a timing: its own, and one for each of its series."""
+    key = {"run": number, "case": _text(timing.case), "backend": _text(timing.backend), "device": _text(timing.device)}
+    row = {
+        **key,
+        "refused": _text(timing.refused),
+        "threads": int(timing.threads),
+        "flops": int(timing.flops),
+        "bytes": int(timing.bytes),
+        "peak_bytes": timing.peak_bytes,
+        "stopped": timing.stopped,
+        "roof": timing.roof,
+        "digest": timing.digest,
+        "details": dumps(timing.details) if timing.details else "{}",
+    }
+    held = [
+        {**key, "metric": _text(s.metric), "state": s.state, "process": s.process, "seconds": _packed(s.seconds)}
+        for s in timing.series
+    ]
+    return row, held
+
+
+def to_timing(row: Mapping[Any, Any], held: Iterable[Mapping[Any, Any]]) -> Timing:
+    """The timing of a row and of those of its series."""
+    return Timing(
+        row["case"],
+        row["backend"],
+        row["device"],
+        tuple(Series(s["metric"], s["state"], s["process"], _unpacked(s["seconds"])) for s in held),
+        **{name: row[name] for name in ("refused", "threads", "flops", "bytes", "peak_bytes", "stopped", "roof", "digest")},
+        details=json.loads(row["details"]),
+    )
+
+
+def _packed(seconds: Iterable[float]) -> bytes:
+    values = array("d", seconds)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _unpacked(data: bytes) -> tuple[float, ...]:
+    values = array("d")
+    values.frombytes(data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return tuple(values)
 
 
 def dumps(value: Any) -> str:

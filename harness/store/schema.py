@@ -1,13 +1,10 @@
-"""The tables. A change here raises `SCHEMA_VERSION` and adds a step to `harness.store.migrations`.
-
-Timing will add a table `samples`, keyed like `verdicts`, as schema version 2.
-"""
+"""The tables. A change here raises `SCHEMA_VERSION` and adds a step to `harness.store.migrations`."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -62,5 +59,40 @@ verdicts = Table(
     Column("seconds", Double, nullable=False),
     Column("run_seconds", Double, nullable=False, server_default="0"),
     Column("digest", Text, nullable=False, server_default=""),
+    sqlite_with_rowid=False,
+)
+
+#: One row a case, backend and device that a run timed, or was to time.
+timings = Table(
+    "timings",
+    metadata,
+    Column("run", Integer, ForeignKey("runs.number"), primary_key=True, autoincrement=False),
+    Column("case", Text, primary_key=True),
+    Column("backend", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("refused", Text, nullable=False),  # why there is no figure; empty where there is one
+    Column("threads", Integer, nullable=False),
+    Column("flops", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("peak_bytes", BigInteger),
+    Column("stopped", Text, nullable=False),
+    Column("roof", Double),
+    Column("digest", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: The raw samples of a timing: one row a series, its seconds as little-endian float64.
+samples = Table(
+    "samples",
+    metadata,
+    Column("run", Integer, ForeignKey("runs.number"), primary_key=True, autoincrement=False),
+    Column("case", Text, primary_key=True),
+    Column("backend", Text, primary_key=True),
+    Column("device", Text, primary_key=True),
+    Column("metric", String(64), primary_key=True),
+    Column("state", String(8), primary_key=True),
+    Column("process", Integer, primary_key=True, autoincrement=False),
+    Column("seconds", LargeBinary, nullable=False),
     sqlite_with_rowid=False,
 )
