@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import __version__
 from harness.cli.console import clean, make_console, print_table
+from harness.cli.request import Request
+from harness.cli.running import checks_named, oracle_threads, refuse_equal_names, refuse_unknown_device, run_info
 from harness.cli.settings import Settings, load_settings
 from harness.cli.shrunk import SHRINK_TIME, show_shrunk, shrink_jobs
 from harness.cli.units import Seconds
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from harness.fuzzing.fuzzer import Failure, Fuzzer
     from harness.records import Status
-    from harness.store import Store
+    from harness.store import RunInfo, Store
 
 #: Seconds of drawing where neither --budget nor --max-cases is given.
 BUDGET = 60.0
@@ -56,14 +57,11 @@ def command(**options: Any) -> None:
     them, and ends with the smallest case found for each fault. Failures are kept in the corpus, beside the
     store of runs, and replayed first the next time. The same seed and --max-cases draw the same cases.
     """
-    from harness.cli.verify import _oracle_threads
-
-    _oracle_threads()
+    oracle_threads()
     sys.exit(_fuzz(load_settings(), options))
 
 
 def _fuzz(settings: Settings, options: dict[str, Any]) -> int:
-    from harness.cli.verify import _device_exists, _distinct_names
     from harness.records import exit_code
     from harness.store import Store, default_path
 
@@ -74,8 +72,8 @@ def _fuzz(settings: Settings, options: dict[str, Any]) -> int:
     seed = secrets.randbits(32) if seed is None else seed
     started, interrupted = time.monotonic(), False
     with Store.open(place) as store, _fuzzer(settings, options, seed, corpus) as fuzzer:
-        _distinct_names(fuzzer.reports)
-        _device_exists(fuzzer.reports, options["device"])
+        refuse_equal_names(fuzzer.reports)
+        refuse_unknown_device(fuzzer.reports, options["device"])
         run_id = store.begin(_run_info(fuzzer, options, settings, corpus))
         notes.print(f"run {run_id}  seed {seed}  fuzz: {', '.join(r.name for r in fuzzer.reports)}")
         tally = Tally(notes)
@@ -152,7 +150,6 @@ def _run(fuzzer: Fuzzer, store: Store, run_id: str, tally: Tally, *, fail_fast: 
 def _fuzzer(settings: Settings, options: dict[str, Any], seed: int, corpus: Path) -> Fuzzer:
     from harness.cli.errors import UsageProblem
     from harness.cli.probing import references, worker_limits
-    from harness.cli.verify import _checks
     from harness.cli.words import alternatives
     from harness.fuzzing.corpus import replayed
     from harness.fuzzing.draws import Bounds
@@ -167,7 +164,7 @@ def _fuzzer(settings: Settings, options: dict[str, Any], seed: int, corpus: Path
     budget = options["budget"] if options["budget"] or options["max_cases"] else BUDGET
     return Fuzzer(
         references(settings, options["backends"]),
-        _checks(options["checks"]),
+        checks_named(options["checks"]),
         Options(
             jobs=options["jobs"] or settings.workers,
             judges=settings.judges,
@@ -187,32 +184,9 @@ def _fuzzer(settings: Settings, options: dict[str, Any], seed: int, corpus: Path
     )
 
 
-def _run_info(fuzzer: Fuzzer, options: dict[str, Any], settings: Settings, corpus: Path) -> Any:
-    from harness.cli import facts
-    from harness.cli.request import Request
-    from harness.store import RunInfo
-
-    machine = facts.machine()
+def _run_info(fuzzer: Fuzzer, options: dict[str, Any], settings: Settings, corpus: Path) -> RunInfo:
     request = Request(("fuzz",), tuple(options["backends"]), (), tuple(options["checks"]), options["device"], fuzzer.seed)
-    environment = {
-        "request": request.as_data(),
-        "corpus": str(corpus.resolve()),
-        "machine": machine,
-        "packages": facts.packages(),
-        "backends": {
-            r.name: {"reference": r.reference, "version": r.info.version if r.info else "", "devices": []}
-            for r in fuzzer.reports
-        },
-        "limits": {"timeout": settings.timeout, "memory": settings.memory, "threads": settings.threads},
-    }
-    return RunInfo(
-        seed=fuzzer.seed,
-        command=("convproof", *sys.argv[1:]),
-        version=__version__,
-        selection=("fuzz",),
-        environment=environment,
-        host=f"{machine.get('processor', '')} x {machine.get('cores', '')}",
-    )
+    return run_info(request, fuzzer.reports, settings, corpus=str(corpus.resolve()))
 
 
 def _show_failures(

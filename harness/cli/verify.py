@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness import __version__
 from harness.cli.console import clean
 from harness.cli.errors import UsageProblem
 from harness.cli.outputs import Outputs, report_options
 from harness.cli.request import Request, from_options, last_failed, resumed
+from harness.cli.running import (
+    check_json,
+    checks_named,
+    files_of,
+    missing_backends,
+    oracle_directory,
+    oracle_threads,
+    refuse_equal_names,
+    refuse_unknown_device,
+    run_info,
+    write_json,
+)
 from harness.cli.settings import Settings, load_settings
 from harness.cli.shards import Shard, part
 from harness.cli.units import Seconds
-from harness.cli.words import alternatives
 
 if TYPE_CHECKING:
-    from harness.catalogue import Case
-    from harness.checks import Check, Trial
+    from harness.checks import Trial
     from harness.cli.report import View
     from harness.records import Record
     from harness.run.campaign import Campaign
     from harness.run.plan import Plan
-    from harness.run.probe import ProbeReport
     from harness.store import Store
 
 INTERRUPTED = 130
@@ -63,11 +68,11 @@ def command(**options: Any) -> None:
 
     Without arguments the project's suite (the gate suite) runs on every installed backend.
     """
-    _oracle_threads()
+    oracle_threads()
     settings = load_settings()
     if options["resume"] and options["last_failed"]:
         raise UsageProblem("--resume and --last-failed exclude each other")
-    _check_json(options)
+    check_json(options)
     options["outputs"] = Outputs(options)
     sys.exit(_verify(settings, options))
 
@@ -105,7 +110,7 @@ def _campaign(settings: Settings, request: Request, options: dict[str, Any], run
     from harness.run.runner import Options
 
     cases = part(project_catalogue(settings).select(request.selection), request.shard)
-    checks = _checks(request.checks)
+    checks = checks_named(request.checks)
     refs = references(settings, request.backends)
     refs += [r for r in (references(settings, request.require) if request.require else []) if r not in refs]
     run_options = Options(
@@ -125,12 +130,12 @@ def _campaign(settings: Settings, request: Request, options: dict[str, Any], run
         checks,
         run_options,
         seed=request.seed,
-        oracle_directory=_oracle_directory(),
+        oracle_directory=oracle_directory(),
         in_process=options["in_process"],
     )
     try:
-        _distinct_names(campaign.reports)
-        _device_exists(campaign.reports, request.device)
+        refuse_equal_names(campaign.reports)
+        refuse_unknown_device(campaign.reports, request.device)
     except UsageProblem:
         campaign.close()
         raise
@@ -155,13 +160,13 @@ def _carry_out(
     if run_id:
         store.update_planned(run_id, plan.jobs)
     else:
-        run_id = store.begin(_run_info(request, plan, campaign, settings))
+        run_id = store.begin(run_info(request, campaign.reports, settings, plan.jobs, files=files_of(campaign.cases, request)))
     view = View(
         plan,
         campaign.reports,
         request,
         run_id,
-        files=_files(campaign.cases, request),
+        files=files_of(campaign.cases, request),
         quiet=bool(options["outputs"].to_stdout),
         bar=not options["in_process"],
     )
@@ -175,7 +180,7 @@ def _carry_out(
     except KeyboardInterrupt:
         interrupted = True
     counts = store.info(run_id).counts
-    missing = _missing(campaign.reports, request, settings)
+    missing = missing_backends(campaign.reports, request, settings)
     code = INTERRUPTED if interrupted else exit_code(counts, strict=options["strict"], missing=bool(missing))
     elapsed = time.monotonic() - started
     if not interrupted:
@@ -184,7 +189,7 @@ def _carry_out(
     if options["shrink_first"] and not interrupted:
         _shrink_first(campaign, view, request, settings)
     if options["json_file"]:
-        _write_json(options["json_file"], store, run_id, request, code)
+        write_json(options["json_file"], store, run_id, request, code)
     if options["outputs"].wanted:
         options["outputs"].write(store.info(run_id), store.records(run_id), campaign.cases, campaign.reports)
     return code
@@ -246,14 +251,6 @@ def _refuse_stale_waivers(settings: Settings, campaign: Campaign, plan: Plan, re
     )
 
 
-def _oracle_threads() -> None:
-    """One BLAS thread for the oracle, whose callers run in parallel; set before numpy is imported."""
-    from harness.run.limits import THREAD_VARIABLES
-
-    for name in THREAD_VARIABLES:
-        os.environ.setdefault(name, "1")
-
-
 @contextmanager
 def _store(settings: Settings, *, dry: bool) -> Iterator[Store | None]:
     from harness.store import Store, default_path
@@ -263,111 +260,6 @@ def _store(settings: Settings, *, dry: bool) -> Iterator[Store | None]:
         return
     with Store.open(default_path(settings.store)) as store:
         yield store
-
-
-def _checks(names: Sequence[str]) -> tuple[Check, ...]:
-    from harness.checks import CHECKS
-
-    table = {c.name: c for c in CHECKS}
-    for name in names:
-        if name not in table:
-            raise UsageProblem(f"there is no check {name!r}: {alternatives(name, 'checks', table)}")
-    return tuple(c for c in CHECKS if not names or c.name in names)
-
-
-def _distinct_names(reports: Sequence[ProbeReport]) -> None:
-    from harness.run.plan import SPECIFICATION
-
-    for name, count in Counter(r.name for r in reports).items():
-        if name == SPECIFICATION:
-            raise UsageProblem(f"a backend is called {name!r}, the name under which refused cases are reported: rename it")
-        if count > 1:
-            same = ", ".join(r.reference for r in reports if r.name == name)
-            raise UsageProblem(f"{count} backends are called {name!r} ({same}): verdicts could not be told apart")
-
-
-def _device_exists(reports: Sequence[ProbeReport], wanted: str | None) -> None:
-    from harness.run.plan import select_devices
-
-    devices = [d for r in reports for d in r.devices]
-    if wanted is not None and devices and not select_devices(devices, wanted):
-        names = ", ".join(dict.fromkeys(d.name for d in devices))
-        hint = "; the simulator comes with: pip install 'convproof[oclgrind]'" if wanted.lower() == "oclgrind" else ""
-        raise UsageProblem(f"no device matches {wanted!r}: the devices are {names}{hint}")
-
-
-def _missing(reports: Sequence[ProbeReport], request: Request, settings: Settings) -> list[str]:
-    """Backends that were named, by the command line or the settings, and are unavailable."""
-    from harness.cli.probing import references
-    from harness.records import Status
-
-    named = (*request.backends, *request.require)
-    wanted = references(settings, named) if named else []
-    return [r.name for r in reports if r.status is Status.UNAVAILABLE and r.reference in wanted]
-
-
-def _files(cases: Sequence[Case], request: Request) -> dict[str, str]:
-    """Case id to its file, of the cases that only a file named by the request holds."""
-    given = {Path(s if s.endswith((".yaml", ".yml")) else s.rpartition(":")[0]).resolve() for s in request.selection}
-    return {c.id: str(Path(c.file).resolve()) for c in cases if Path(c.file).resolve() in given}
-
-
-def _check_json(options: dict[str, Any]) -> None:
-    """Find out before the run what would spoil its JSON."""
-    target = options["json_file"]
-    if target is None:
-        return
-    if options["list_only"]:
-        raise UsageProblem("--json writes verdicts, --list makes none: leave one of them out")
-    if target == "-":
-        if options["in_process"]:
-            raise UsageProblem(
-                "--json - and --in-process exclude each other: backends print to standard output too; name a file"
-            )
-        return
-    try:
-        with Path(target).open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
-        raise UsageProblem(f"--json {target}: {error.strerror}; name a file that can be written, or -") from None
-
-
-def _run_info(request: Request, plan: Plan, campaign: Campaign, settings: Settings) -> Any:
-    from harness.cli import facts
-    from harness.store import RunInfo
-
-    machine = facts.machine()
-    environment = {
-        "request": request.as_data(),
-        "files": _files(campaign.cases, request),
-        "machine": machine,
-        "packages": facts.packages(),
-        "backends": {
-            r.name: {
-                "reference": r.reference,
-                "version": r.info.version if r.info else "",
-                "algorithm": str(r.info.algorithm) if r.info else "",
-                "devices": [{"name": d.name, **d.properties} for d in r.devices],
-            }
-            for r in campaign.reports
-        },
-        "limits": {"timeout": settings.timeout, "memory": settings.memory, "threads": settings.threads},
-    }
-    return RunInfo(
-        seed=request.seed,
-        command=("convproof", *sys.argv[1:]),
-        version=__version__,
-        selection=request.selection,
-        jobs_planned=plan.jobs,
-        environment=environment,
-        host=f"{machine.get('processor', '')} x {machine.get('cores', '')}",
-    )
-
-
-def _oracle_directory() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("convproof") / "oracle"
 
 
 def _keeper(directory: Path | None, outputs: Outputs) -> Any:
@@ -383,26 +275,3 @@ def _keeper(directory: Path | None, outputs: Outputs) -> Any:
         save(record, trial)
 
     return keep
-
-
-def _write_json(target: str, store: Store, run_id: str, request: Request, code: int) -> None:
-    from harness.cli.report import record_data
-
-    row = store.info(run_id)
-    data = {
-        "run": run_id,
-        "version": __version__,
-        "seed": request.seed,
-        "exit_code": code,
-        "counts": {str(k): v for k, v in row.counts.items()},
-        "request": request.as_data(),
-        "records": [record_data(r) for r in store.records(run_id)],
-    }
-    text = json.dumps(data, indent=1, allow_nan=False)
-    if target == "-":
-        click.echo(text)
-        return
-    try:
-        Path(target).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageProblem(f"--json {target}: {error.strerror}; name a file that can be written, or -") from None
