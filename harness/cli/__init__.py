@@ -20,6 +20,7 @@ from harness.cli.words import alternatives
 #: Command name to (module, one-line help), in the order of the help.
 COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("harness.cli.verify", "Run cases through backends and judge every output."),
+    "bench": ("harness.cli.bench", "Verify cases, then time them."),
     "fuzz": ("harness.cli.fuzz", "Run random cases until the time is over, and shrink what fails."),
     "explain": ("harness.cli.explain", "Say what is wrong with an output, and where."),
     "repro": ("harness.cli.repro", "Repeat one job and show what it computed."),

@@ -24,6 +24,7 @@ DOMAIN_ERRORS: tuple[tuple[str, str], ...] = (
     ("harness.store", "StoreError"),
     ("harness.registry", "UnknownBackend"),
     ("harness.cli.settings", "SettingsError"),
+    ("harness.timing.process", "SideProblem"),
 )
 
 #: 128 + SIGINT and 128 + SIGPIPE, as a shell reports a process that the signal ended.

@@ -27,11 +27,11 @@ def references(settings: Settings, names: Sequence[str] = ()) -> list[str]:
     return list(dict.fromkeys(registry.reference(name) for name in wanted))
 
 
-def worker_limits(settings: Settings, guard: str = "bands") -> Limits:
-    """What a worker may use under these settings, and what lies around its arrays."""
+def worker_limits(settings: Settings, guard: str = "bands", threads: int | None = None) -> Limits:
+    """What a worker may use under these settings, what lies around its arrays, and another thread count if one is given."""
     from harness.run.limits import Limits
 
-    return Limits(seconds=settings.timeout, memory=settings.memory, threads=settings.threads, guard=guard)
+    return Limits(seconds=settings.timeout, memory=settings.memory, threads=threads or settings.threads, guard=guard)
 
 
 def probe_backends(settings: Settings, names: Sequence[str] = ()) -> list[ProbeReport]:

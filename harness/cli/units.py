@@ -57,6 +57,40 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def format_seconds(seconds: float) -> str:
+    """A time in the unit that leaves a number from 1 to 1000, three digits.
+
+    Examples
+    --------
+    >>> format_seconds(0.00123456), format_seconds(2.0), format_seconds(5.1e-8)
+    ('1.23 ms', '2.00 s', '51.0 ns')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)):
+        if seconds >= 0.9995 * size or unit == "ns":
+            value = seconds / size
+            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+            return f"{value:.{digits}f} {unit}"
+    raise AssertionError("the last unit takes all")
+
+
+def parse_percent(text: str) -> float:
+    """A share of `text`: a number with `%`, or a number from 0 to 1.
+
+    Examples
+    --------
+    >>> parse_percent("2.5%"), parse_percent("0.025")
+    (0.025, 0.025)
+    """
+    number, sign, rest = text.strip().partition("%")
+    try:
+        value = float(number) / 100 if sign else float(number)
+    except ValueError:
+        value = -1.0
+    if rest or not 0 < value < 1:
+        raise ValueError(f"{text!r} is no share: write 2.5%, or 0.025")
+    return value
+
+
 def _split(text: str, what: str, examples: str) -> tuple[float, str]:
     match = _NUMBER.match(text)
     if match is None:
@@ -86,5 +120,18 @@ class Bytes(click.ParamType):
         """Parse `value`."""
         try:
             return value if isinstance(value, int) else parse_bytes(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Percent(click.ParamType):
+    """An option's share; a number from 0 to 1."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse `value`."""
+        try:
+            return value if isinstance(value, float) else parse_percent(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)

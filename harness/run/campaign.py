@@ -75,6 +75,11 @@ class Campaign:
             raise
 
     @property
+    def oracle(self) -> OracleCache:
+        """Data and references of the run."""
+        return self._oracle
+
+    @property
     def links(self) -> tuple[Link, ...]:
         """A link a backend, in the order of `reports`."""
         return tuple(self._links)
@@ -103,7 +108,7 @@ class Campaign:
         return Here(link, self.reports[lane].info, self._oracle, self.options.limits, self.options.keep)
 
     def close(self) -> None:
-        """End every worker."""
+        """End every worker; what they told stays."""
         if self._runner is not None:
             self._runner.close()
             self._oracle.trim()

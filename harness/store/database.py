@@ -153,6 +153,11 @@ class Store:
         """Say how many jobs the run has, once the plan is known."""
         self._update(run_id, {"jobs_planned": jobs})
 
+    def amend(self, run_id: str, facts: Mapping[str, Any]) -> None:
+        """Add facts to a run's environment that its end alone can tell."""
+        environment = {**self.info(run_id).info.environment, **facts}
+        self._update(run_id, {"environment": rows.dumps(environment)})
+
     def finish(self, run_id: str, exit_code: int, seconds: float) -> None:
         """End the run.
 
