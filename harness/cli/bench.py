@@ -147,7 +147,6 @@ def _carry_out(
 
     console, notes = make_console(stderr=quiet or options["json_file"] == "-"), make_console(stderr=True)
     plan = campaign.plan(device=request.device, refusals=False)
-    load = Load.start()
     roofs, unmeasured = _roofs(campaign, request, options)
     facts = environment()
     more = {
@@ -162,10 +161,11 @@ def _carry_out(
     notes.print(
         f"run {run_id}  seed {request.seed}  {' '.join(request.selection)}: {len(plan.batches)} pairs of case and backend"
     )
-    interrupted, bench = False, None
+    interrupted, bench, load = False, None, Load.start()
     try:
         verdicts = _verified(campaign, plan, store, run_id, notes)
         campaign.close()  # nothing else shall run while a clock does
+        load = Load.start()
         bench = _make_bench(campaign, plan, verdicts, roofs, request, options)
         store.update_planned(run_id, plan.jobs + len(bench.pairs))
         for timing, record in _watched(bench, notes):

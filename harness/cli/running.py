@@ -139,6 +139,7 @@ def run_info(request: Request, reports: Sequence[ProbeReport], settings: Setting
     """The facts of a run that begins; `more` joins its environment."""
     from harness.cli import facts
     from harness.store import RunInfo
+    from harness.timing.machine import fingerprint
 
     machine = facts.machine()
     environment = {
@@ -165,7 +166,7 @@ def run_info(request: Request, reports: Sequence[ProbeReport], settings: Setting
         selection=request.selection,
         jobs_planned=jobs,
         environment=environment,
-        host=f"{machine.get('processor', '')} x {machine.get('cores', '')}",
+        host=fingerprint(),
     )
 
 

@@ -153,6 +153,11 @@ class Timed:
                     seconds[changed].append((perf_counter_ns() - start) * NANO)
         return {"changed": seconds[True], "same": seconds[False]}
 
+    def mark(self) -> dict[str, Any]:
+        """Call `ctermid`, which nothing else calls: a counter of instructions divides its counts there."""
+        os.ctermid()
+        return {}
+
     def peak(self) -> dict[str, Any]:
         """The most resident memory since `prepare`, in bytes."""
         with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status", encoding="ascii") as f:  # noqa: PTH123

@@ -84,6 +84,27 @@ class Measured:
     output: np.ndarray | None = None
 
 
+@dataclass
+class Given:
+    """A `Run` that gives the output that is there."""
+
+    last: Trial | None
+
+    def __call__(self, ops: Operands, **how: object) -> np.ndarray:
+        """The output, whatever is asked."""
+        assert self.last is not None
+        assert self.last.out is not None
+        return self.last.out
+
+    def together(self, sets: Sequence[Operands]) -> list[np.ndarray]:
+        """Not here."""
+        raise NotImplementedError
+
+    def elsewhere(self, ops: Operands) -> np.ndarray:
+        """Not here."""
+        raise NotImplementedError
+
+
 class Calls:
     """Calls of a case in a timed process; `__call__` is the `Run` that a check is given.
 
@@ -162,6 +183,10 @@ class Calls:
             )
         return ""
 
+    def given(self) -> Given:
+        """A `Run` that gives the output that is there."""
+        return Given(self.last)
+
     def peak(self) -> int | None:
         """The most resident memory since `prepare`."""
         found = self._ask("peak", self.limits.seconds)["bytes"]
@@ -209,7 +234,7 @@ def measure(calls: Calls, problem: Problem, effort: Effort, process: int) -> Mea
         if made.series[0].seconds[0] < effort.seconds:
             calls.release()
             made.series.append(Series("setup", "warm", process, (calls.prepare(),)))
-        before = _judged(problem, calls)
+        before = judged(problem, calls)
         if before.status is not Status.PASS:
             made.verdict = replace(before, message=f"before the timing: {before.message or before.status}")
             return made
@@ -221,7 +246,7 @@ def measure(calls: Calls, problem: Problem, effort: Effort, process: int) -> Mea
         made.series += _series(warm, "warm", process)
         made.peak_bytes = calls.peak()
         made.output = calls.output()
-        after = _judged(problem, _Given(calls.last))
+        after = judged(problem, calls.given())
         made.verdict = after
         if after.status is not Status.PASS:
             made.verdict = replace(after, message=f"the output timed last: {after.message or after.status}")
@@ -233,25 +258,7 @@ def measure(calls: Calls, problem: Problem, effort: Effort, process: int) -> Mea
     return made
 
 
-@dataclass
-class _Given:
-    """A `Run` that gives the output that is there."""
-
-    last: Trial | None
-
-    def __call__(self, ops: Operands, **how: object) -> np.ndarray:
-        assert self.last is not None
-        assert self.last.out is not None
-        return self.last.out
-
-    def together(self, sets: Sequence[Operands]) -> list[np.ndarray]:
-        raise NotImplementedError
-
-    def elsewhere(self, ops: Operands) -> np.ndarray:
-        raise NotImplementedError
-
-
-def _judged(problem: Problem, run: Calls | _Given) -> Verdict:
+def judged(problem: Problem, run: Calls | Given) -> Verdict:
     """The verdict on what `run` gives, bounds used again, outputs not."""
     try:
         with np.errstate(all="ignore"):

@@ -1,0 +1,322 @@
+"""Two sides of one case, by turns, in pairs of fresh processes.
+
+Each pair is two new processes, one a side, that live at the same time on the same cores and compute by turns in random
+order: what the machine does in between meets both. All cases of the selection go through one pair of processes after the
+other, so that the cost of starting them is shared.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from math import ceil, prod
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from harness.backend import AlgorithmClass, BackendInfo, Device
+from harness.catalogue import Case
+from harness.checks import Problem, RunEnded
+from harness.checks.compare import error
+from harness.oracle.bound import unit
+from harness.oracle.cache import OracleCache
+from harness.records import Status, Verdict
+from harness.run.limits import Limits
+from harness.run.process import WorkerGone
+from harness.samples import Series, Timing
+from harness.statistics import ratio
+from harness.timing.measure import Calls, judged
+from harness.timing.process import Side, SideProblem, TimedProcess, Troubled, pinned_cores
+from harness.timing.rule import Change, Finding, Rule, confirmed, error_finding
+
+#: Pairs of processes, and samples of each side in a pair.
+PAIRS, SAMPLES = 5, 20
+#: Seconds of a sample: shorter calls are repeated within it, so that the clocks' reading and the change from one process
+#: to the other vanish in it.
+SAMPLE = 0.008
+#: Samples without which a pair says nothing.
+FEWEST = 3
+#: Outputs over which errors are compared, at least; smaller cases get more sets of data.
+OUTPUTS = 2000
+#: How much processor time a call may take beyond its duration and still count as that of one thread.
+ONE_THREAD = 1.05
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a comparison is made.
+
+    Attributes
+    ----------
+    pairs, samples : int
+    seconds : float
+        Of sampling both sides of a case in one pair, at most (but `FEWEST` samples are taken).
+    clock : {'auto', 'cpu', 'wall', 'device'}
+        `auto` is processor time where one thread of the host does all the work, else duration.
+    rule : Rule
+    retest : bool
+        Whether alarms are measured again in as many new pairs before they count.
+    slower : float
+        Makes the second side slower by this share: a planted regression.
+    """
+
+    pairs: int = PAIRS
+    samples: int = SAMPLES
+    seconds: float = 1.0
+    clock: str = "auto"
+    rule: Rule = field(default_factory=Rule)
+    retest: bool = True
+    slower: float = 0.0
+
+
+@dataclass
+class _Held:
+    """What a case has shown so far, both sides by turns: samples of each pair, errors of each set of data."""
+
+    device: str = ""
+    backend: str = ""
+    samples: list[tuple[dict[str, list[float]], dict[str, list[float]]]] = field(default_factory=list)
+    errors: dict[int, tuple[float, float]] = field(default_factory=dict)
+    loops: int = 0
+    ended: tuple[Finding, str] | None = None
+
+
+class Comparison:
+    """Compares two sides over cases.
+
+    Parameters
+    ----------
+    before, after : Side
+    cases : sequence of Case
+        With specifications.
+    limits : Limits
+        Of each process; its `threads` are fixed.
+    trial : Trial
+    seed : int
+        Of data and orders.
+    device : str, optional
+        Part of a device's name; the first if not given.
+
+    Raises
+    ------
+    SideProblem
+        From `changes`, if a side cannot be loaded at all.
+    """
+
+    def __init__(
+        self,
+        before: Side,
+        after: Side,
+        cases: Sequence[Case],
+        limits: Limits,
+        trial: Trial | None = None,
+        *,
+        seed: int = 0,
+        device: str | None = None,
+    ) -> None:
+        self.sides, self.cases, self.limits, self.trial = (before, after), list(cases), limits, trial or Trial()
+        self.seed, self.device = seed, device
+        self.cores = pinned_cores(limits.threads)
+        self.devices: dict[str, dict[str, Any]] = {}
+        self._oracles: dict[int, OracleCache] = {}
+        self._rng = random.Random(seed)  # noqa: S311 - orders, no secrets
+
+    def changes(self, watch: Callable[[int, int, str], None] | None = None) -> list[Change]:
+        """Compare: for each case a change of its time and one of its error.
+
+        `watch` is told (visit, of, case id) before each visit of a pair of processes to a case.
+        """
+        held = self.trials(self.cases, self.trial.pairs, 0, watch)
+        found = [self._time(case, held[case.id]) for case in self.cases]
+        suspects = [(i, c) for i, c in enumerate(found) if c.finding in (Finding.SLOWER, Finding.FASTER)]
+        if suspects and self.trial.retest:
+            cases = [self.cases[i] for i, _ in suspects]
+            anew = self.trials(cases, self.trial.pairs, self.trial.pairs, watch)
+            again = confirmed([c for _, c in suspects], [self._time(case, anew[case.id]) for case in cases])
+            for (i, _), change in zip(suspects, again, strict=True):
+                found[i] = change
+        self.held = held
+        errors = [self._error(case, held[case.id]) for case in self.cases if held[case.id].ended is None]
+        return [c for c in [*found, *errors] if c is not None]
+
+    def trials(
+        self, cases: Sequence[Case], pairs: int, first: int, watch: Callable[[int, int, str], None] | None = None
+    ) -> dict[str, _Held]:
+        """Samples of every case in so many new pairs of processes, numbered from `first`."""
+        held = {case.id: _Held() for case in cases}
+        visits = 0
+        for number in range(first, first + pairs):
+            order = [c for c in cases if held[c.id].ended is None]
+            self._rng.shuffle(order)
+            with ExitStack() as stack:
+                processes: list[TimedProcess] | None = None
+                for case in order:
+                    visits += 1
+                    if watch is not None:
+                        watch(visits, pairs * len(cases), case.id)
+                    if processes is None or any(p.closed for p in processes):
+                        processes = self._pair(stack)
+                    self._visit(case, processes, number, held[case.id])
+        return held
+
+    def _pair(self, stack: ExitStack) -> list[TimedProcess]:
+        """Two new processes, loaded in random order."""
+        made: dict[int, TimedProcess] = {}
+        for i in self._rng.sample((0, 1), 2):
+            side = self.sides[i]
+            try:
+                made[i] = stack.enter_context(TimedProcess(side, self.limits, self.cores))
+                told = made[i].load()
+            except (WorkerGone, Troubled) as e:
+                log = f": {e.log.rpartition(chr(10))[2]}" if isinstance(e, WorkerGone) and e.log else ""
+                raise SideProblem(f"{side.label}: {side.reference} cannot be loaded there: {e}{log}") from e
+            if not told["devices"]:
+                raise SideProblem(f"{side.label}: {told['name']} has no device: {told['reason']} {told['hint']}".rstrip())
+            self.devices.setdefault(side.label, told)
+        return [made[0], made[1]]
+
+    def _visit(self, case: Case, processes: Sequence[TimedProcess], number: int, held: _Held) -> None:
+        """One pair's samples of a case; what cannot be compared ends the case."""
+        assert case.spec is not None
+        calls = []
+        try:
+            for process in processes:
+                told = self.devices[process.side.label]
+                device = self._device(told)
+                if device is None:
+                    held.ended = Finding.NOT_COMPARED, f"{process.side.label} has no device that matches {self.device!r}"
+                    return
+                reason = process.ask("why_not", self.limits.seconds, spec=case.spec.to_dict())["reason"]
+                if reason is not None:
+                    held.ended = Finding.NOT_COMPARED, f"{process.side.label} does not take it: {reason}"
+                    return
+                held.device, held.backend = device.name, told["name"]
+                calls.append((Calls(process, case.spec, device.name, self.limits), _info(told), device))
+            self._sample(case, calls, number, held)
+        except RunEnded as e:
+            status, text = e.verdict.status, e.verdict.message
+            ended = Finding.NOT_COMPARED if status in (Status.UNSUPPORTED, Status.NOT_RUN) else Finding.WRONG
+            held.ended = ended, f"{status}: {text}"
+        except (WorkerGone, Troubled) as e:
+            held.ended = Finding.WRONG, str(e)
+
+    def _device(self, told: Mapping[str, Any]) -> Device | None:
+        names = ("name", "kind", "denormals", "rounding", "properties")
+        found = [Device(**{n: d[n] for n in names}) for d in told["devices"]]
+        wanted = [d for d in found if self.device is None or self.device.lower() in d.name.lower()]
+        return wanted[0] if wanted else None
+
+    def _sample(self, case: Case, calls: list[tuple[Calls, BackendInfo, Device]], number: int, held: _Held) -> None:
+        spec, trial = case.spec, self.trial
+        assert spec is not None
+        sets = min(trial.pairs, ceil(OUTPUTS / max(1, prod(spec.out_shape))))
+        data = number % sets
+        oracle = self._oracles.setdefault(data, OracleCache(self.seed + data))
+        problems = [Problem(case, spec, info, device, oracle) for _, info, device in calls]
+        for (call, _, _), problem, side in zip(calls, problems, self.sides, strict=True):
+            call.prepare()
+            _refuse(judged(problem, call), side, "before the timing")
+        extra: tuple[dict[str, Any], dict[str, Any]] = {}, {"slower": trial.slower} if trial.slower else {}
+        if not held.loops:
+            once = max(min(call.sample(3, 0.5)["wall"]) for call, _, _ in calls)
+            held.loops = max(1, round(SAMPLE / once))
+        spent = max(call.sample(1, 0.0, loops=held.loops)["wall"][0] for call, _, _ in calls) * held.loops  # warms up, too
+        count = max(FEWEST, min(trial.samples, int(trial.seconds / (2 * spent))))
+        taken: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+        for _ in range(count):
+            for i in self._rng.sample((0, 1), 2):
+                calls[i][0].poison()
+                told = calls[i][0].sample(1, 0.0, loops=held.loops, **extra[i])
+                for name in ("wall", "cpu", "device"):
+                    taken[i].setdefault(name, []).extend(told[name])
+        held.samples.append(taken)
+        figures = []
+        for (call, _, _), problem, side in zip(calls, problems, self.sides, strict=True):
+            out = call.output()
+            _refuse(judged(problem, call.given()), side, "the output timed last")
+            figures.append(_rms(problem, out, call))
+            call.release()
+        held.errors[data] = figures[0], figures[1]
+
+    def clock_of(self, held: _Held) -> str:
+        """The clock by which a case is compared."""
+        if self.trial.clock != "auto":
+            return self.trial.clock
+        kinds = {d["kind"] for told in self.devices.values() for d in told["devices"] if d["name"] == held.device}
+        busy = max(median(c / w for c, w in zip(s["cpu"], s["wall"], strict=True)) for pair in held.samples for s in pair)
+        return "cpu" if kinds == {"cpu"} and self.limits.threads == 1 and busy <= ONE_THREAD else "wall"
+
+    def _time(self, case: Case, held: _Held) -> Change:
+        blank = Change(case.id, held.backend, held.device, "time", Finding.NOT_COMPARED)
+        if held.ended is not None:
+            return replace(blank, finding=held.ended[0], note=held.ended[1])
+        clock = self.clock_of(held)
+        pairs = [(a[clock], b[clock]) for a, b in held.samples if a.get(clock) and b.get(clock)]
+        if not pairs:
+            return replace(blank, note=f"no samples by the clock {clock!r}: this backend has none")
+        r = ratio(pairs, self.trial.rule.confidence, self.seed)
+        middles = [median(v for pair in pairs for v in pair[i]) for i in (0, 1)]
+        return replace(blank, finding=self.trial.rule.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)
+
+    def _error(self, case: Case, held: _Held) -> Change | None:
+        before, after = zip(*held.errors.values(), strict=True)
+        finding, r = error_finding(before, after)
+        return Change(case.id, held.backend, held.device, "error", finding, r, median(before), median(after))
+
+    def timings(self) -> Iterator[Timing]:
+        """The samples of both sides, each under its label, for the store."""
+        for case in self.cases:
+            held, spec = self.held[case.id], case.spec
+            assert spec is not None
+            for i, side in enumerate(self.sides):
+                series = tuple(
+                    Series(name, "warm", n, tuple(values))
+                    for n, pair in enumerate(held.samples)
+                    for name, values in pair[i].items()
+                    if values
+                )
+                yield Timing(
+                    case.id,
+                    side.label,
+                    held.device or "-",
+                    series,
+                    refused="" if held.ended is None else held.ended[1],
+                    threads=self.limits.threads,
+                    flops=spec.flops,
+                    bytes=spec.bytes,
+                    stopped=f"{self.trial.pairs} pairs",
+                    digest=case.version,
+                    details={
+                        "loops": held.loops,
+                        "reference": side.reference,
+                        "digest": side.digest,
+                        "cores": list(self.cores),
+                    },
+                )
+
+
+def _info(told: Mapping[str, Any]) -> BackendInfo:
+    """What judging needs of the facts that a timed process tells of its backend."""
+    algorithm = dict(told["algorithm"])
+    return BackendInfo(told["name"], algorithm=AlgorithmClass(**{**algorithm, "points": tuple(algorithm["points"])}))
+
+
+def _refuse(verdict: Verdict, side: Side, when: str) -> None:
+    """End the case if an output is wrong: the time of a wrong result says nothing."""
+    if verdict.status is not Status.PASS:
+        raise RunEnded(replace(verdict, message=f"{side.label}, {when}: {verdict.message or verdict.status}"))
+
+
+def _rms(problem: Problem, out: np.ndarray, calls: Calls) -> float:
+    """The root mean square error of an output in units of u A; 0 for exact ones."""
+    spec = problem.spec
+    assert calls.last is not None
+    recipe = ("zero_mean",) if spec.in_type.is_float else problem.exact
+    _, ref = problem.data(*recipe)
+    if not out.size:
+        return 0.0
+    units = error(out, ref, spec, equal=spec.op == "max_pool") / unit(spec, ref)
+    return float(np.sqrt(np.mean(np.square(units))))

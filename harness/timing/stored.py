@@ -1,0 +1,103 @@
+"""Two runs that are stored: compared without taking turns, so with less power and more doubt.
+
+A drift of the machine between the runs looks like a change. So a change must be larger to count, and the way to be sure
+is to compare the two again by turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+
+from harness.samples import Timing
+from harness.statistics import separate_ratio
+from harness.store.model import RunRow
+from harness.timing.process import SideProblem
+from harness.timing.rule import Change, Finding, Rule, error_finding
+
+#: The least change that matters between two sittings: twice what does within one.
+LEAST = 0.05
+RULE = Rule(least=LEAST)
+
+
+def refuse_strangers(before: RunRow, after: RunRow) -> None:
+    """Raise `SideProblem` where two runs' times cannot be compared: other machines, or another number of threads."""
+    if before.info.host != after.info.host:
+        raise SideProblem(
+            f"run {before.id} was made on another machine ({before.info.host or 'unknown'}) than run {after.id} "
+            f"({after.info.host or 'unknown'}): times of two machines say nothing of the code; compare the commits on one machine"
+        )
+    threads = [r.info.environment.get("limits", {}).get("threads") for r in (before, after)]
+    if threads[0] != threads[1]:
+        raise SideProblem(f"run {before.id} was made with {threads[0]} threads, run {after.id} with {threads[1]}")
+
+
+def baseline_of(run: RunRow, runs: Sequence[RunRow]) -> RunRow:
+    """The newest earlier benchmark of the same machine.
+
+    Parameters
+    ----------
+    run : RunRow
+    runs : sequence of RunRow
+        The newest first.
+
+    Raises
+    ------
+    SideProblem
+        If there is none.
+    """
+    earlier = runs[[r.id for r in runs].index(run.id) + 1 :]
+    alike = [r for r in earlier if r.info.environment.get("kind") == "bench" and r.info.host == run.info.host and r.finished]
+    if not alike:
+        raise SideProblem(f"there is no finished benchmark of this machine before run {run.id}: name the run to compare with")
+    return alike[0]
+
+
+def stored_changes(
+    before: Sequence[Timing], after: Sequence[Timing], errors: tuple[Mapping[tuple[str, str], float], ...] = ()
+) -> list[Change]:
+    """The changes of what both runs timed: the same case, content, backend and device.
+
+    Parameters
+    ----------
+    before, after : sequence of Timing
+    errors : pair of mapping, optional
+        (case, backend) to its largest error in units of u A, of either run; of one seed.
+    """
+    earlier = {(t.case, t.backend, t.device): t for t in before}
+    made: list[Change] = []
+    for t in after:
+        old = earlier.get((t.case, t.backend, t.device))
+        if old is None:
+            continue
+        blank = Change(t.case, t.backend, t.device, "time", Finding.NOT_COMPARED)
+        if old.digest != t.digest:
+            made.append(replace(blank, note="the case was edited in between"))
+        elif old.refused:
+            made.append(replace(blank, note=f"no figure before: {old.refused}"))
+        elif t.refused:
+            made.append(replace(blank, finding=Finding.WRONG, note=t.refused))
+        else:
+            made.append(_time(blank, old, t))
+            key = t.case, t.backend
+            if errors and all(key in e for e in errors):
+                finding, r = error_finding([errors[0][key]], [errors[1][key]])
+                made.append(
+                    replace(blank, quantity="error", finding=finding, ratio=r, before=errors[0][key], after=errors[1][key])
+                )
+    return made
+
+
+def _time(blank: Change, old: Timing, new: Timing) -> Change:
+    one_thread = old.threads == new.threads == 1
+    clock = "cpu" if one_thread and _single(old) and _single(new) else "wall"
+    r = separate_ratio(old.of(clock), new.of(clock), RULE.confidence)
+    middles = [median(v for p in t.of(clock) for v in p) for t in (old, new)]
+    return replace(blank, finding=RULE.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)
+
+
+def _single(timing: Timing) -> bool:
+    """Whether one thread of the host did the work."""
+    pairs = [(c, w) for cs, ws in zip(timing.of("cpu"), timing.of("wall"), strict=True) for c, w in zip(cs, ws, strict=True)]
+    return bool(pairs) and median(c / w for c, w in pairs) <= 1.05
