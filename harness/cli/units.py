@@ -132,6 +132,6 @@ class Percent(click.ParamType):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse `value`."""
         try:
-            return value if isinstance(value, float) else parse_percent(str(value))
+            return value if isinstance(value, float) else parse_percent(str(value))  # a default may be 0
         except ValueError as error:
             self.fail(str(error), param, ctx)

@@ -73,8 +73,11 @@ class Trial:
 
 
 @dataclass
-class _Held:
-    """What a case has shown so far, both sides by turns: samples of each pair, errors of each set of data."""
+class Held:
+    """What a case has shown so far: samples of both sides in each pair by clock, errors on each set of data.
+
+    `loops` calls make a sample; `ended` says why there is nothing to compare.
+    """
 
     device: str = ""
     backend: str = ""
@@ -94,7 +97,7 @@ class Comparison:
         With specifications.
     limits : Limits
         Of each process; its `threads` are fixed.
-    trial : Trial
+    trial : Trial, optional
     seed : int
         Of data and orders.
     device : str, optional
@@ -130,12 +133,12 @@ class Comparison:
         `watch` is told (visit, of, case id) before each visit of a pair of processes to a case.
         """
         held = self.trials(self.cases, self.trial.pairs, 0, watch)
-        found = [self._time(case, held[case.id]) for case in self.cases]
+        found = [self.time_change(case, held[case.id]) for case in self.cases]
         suspects = [(i, c) for i, c in enumerate(found) if c.finding in (Finding.SLOWER, Finding.FASTER)]
         if suspects and self.trial.retest:
             cases = [self.cases[i] for i, _ in suspects]
             anew = self.trials(cases, self.trial.pairs, self.trial.pairs, watch)
-            again = confirmed([c for _, c in suspects], [self._time(case, anew[case.id]) for case in cases])
+            again = confirmed([c for _, c in suspects], [self.time_change(case, anew[case.id]) for case in cases])
             for (i, _), change in zip(suspects, again, strict=True):
                 found[i] = change
         self.held = held
@@ -144,9 +147,9 @@ class Comparison:
 
     def trials(
         self, cases: Sequence[Case], pairs: int, first: int, watch: Callable[[int, int, str], None] | None = None
-    ) -> dict[str, _Held]:
+    ) -> dict[str, Held]:
         """Samples of every case in so many new pairs of processes, numbered from `first`."""
-        held = {case.id: _Held() for case in cases}
+        held = {case.id: Held() for case in cases}
         visits = 0
         for number in range(first, first + pairs):
             order = [c for c in cases if held[c.id].ended is None]
@@ -178,7 +181,7 @@ class Comparison:
             self.devices.setdefault(side.label, told)
         return [made[0], made[1]]
 
-    def _visit(self, case: Case, processes: Sequence[TimedProcess], number: int, held: _Held) -> None:
+    def _visit(self, case: Case, processes: Sequence[TimedProcess], number: int, held: Held) -> None:
         """One pair's samples of a case; what cannot be compared ends the case."""
         assert case.spec is not None
         calls = []
@@ -209,7 +212,7 @@ class Comparison:
         wanted = [d for d in found if self.device is None or self.device.lower() in d.name.lower()]
         return wanted[0] if wanted else None
 
-    def _sample(self, case: Case, calls: list[tuple[Calls, BackendInfo, Device]], number: int, held: _Held) -> None:
+    def _sample(self, case: Case, calls: list[tuple[Calls, BackendInfo, Device]], number: int, held: Held) -> None:
         spec, trial = case.spec, self.trial
         assert spec is not None
         sets = min(trial.pairs, ceil(OUTPUTS / max(1, prod(spec.out_shape))))
@@ -241,7 +244,7 @@ class Comparison:
             call.release()
         held.errors[data] = figures[0], figures[1]
 
-    def clock_of(self, held: _Held) -> str:
+    def clock_of(self, held: Held) -> str:
         """The clock by which a case is compared."""
         if self.trial.clock != "auto":
             return self.trial.clock
@@ -249,7 +252,8 @@ class Comparison:
         busy = max(median(c / w for c, w in zip(s["cpu"], s["wall"], strict=True)) for pair in held.samples for s in pair)
         return "cpu" if kinds == {"cpu"} and self.limits.threads == 1 and busy <= ONE_THREAD else "wall"
 
-    def _time(self, case: Case, held: _Held) -> Change:
+    def time_change(self, case: Case, held: Held) -> Change:
+        """The change of a case's time that its samples show."""
         blank = Change(case.id, held.backend, held.device, "time", Finding.NOT_COMPARED)
         if held.ended is not None:
             return replace(blank, finding=held.ended[0], note=held.ended[1])
@@ -261,7 +265,7 @@ class Comparison:
         middles = [median(v for pair in pairs for v in pair[i]) for i in (0, 1)]
         return replace(blank, finding=self.trial.rule.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)
 
-    def _error(self, case: Case, held: _Held) -> Change | None:
+    def _error(self, case: Case, held: Held) -> Change | None:
         before, after = zip(*held.errors.values(), strict=True)
         finding, r = error_finding(before, after)
         return Change(case.id, held.backend, held.device, "error", finding, r, median(before), median(after))

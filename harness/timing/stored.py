@@ -6,13 +6,15 @@ is to compare the two again by turns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from harness.records import Record
 from harness.samples import Timing
 from harness.statistics import separate_ratio
 from harness.store.model import RunRow
+from harness.timing.measure import TIMED
 from harness.timing.process import SideProblem
 from harness.timing.rule import Change, Finding, Rule, error_finding
 
@@ -26,7 +28,7 @@ def refuse_strangers(before: RunRow, after: RunRow) -> None:
     if before.info.host != after.info.host:
         raise SideProblem(
             f"run {before.id} was made on another machine ({before.info.host or 'unknown'}) than run {after.id} "
-            f"({after.info.host or 'unknown'}): times of two machines say nothing of the code; compare the commits on one machine"
+            f"({after.info.host or 'unknown'}): times of two machines say nothing of the code; compare commits on one machine"
         )
     threads = [r.info.environment.get("limits", {}).get("threads") for r in (before, after)]
     if threads[0] != threads[1]:
@@ -54,8 +56,14 @@ def baseline_of(run: RunRow, runs: Sequence[RunRow]) -> RunRow:
     return alike[0]
 
 
+def errors_of(records: Iterable[Record]) -> dict[tuple[str, str], float]:
+    """(case, backend) to the error of the output timed last, in units of u A."""
+    found = ((r.job.case, r.job.backend, r.verdict.error_units) for r in records if r.job.check == TIMED)
+    return {(case, backend): units for case, backend, units in found if units is not None}
+
+
 def stored_changes(
-    before: Sequence[Timing], after: Sequence[Timing], errors: tuple[Mapping[tuple[str, str], float], ...] = ()
+    before: Sequence[Timing], after: Sequence[Timing], errors: Sequence[Mapping[tuple[str, str], float]] = ()
 ) -> list[Change]:
     """The changes of what both runs timed: the same case, content, backend and device.
 
@@ -63,7 +71,7 @@ def stored_changes(
     ----------
     before, after : sequence of Timing
     errors : pair of mapping, optional
-        (case, backend) to its largest error in units of u A, of either run; of one seed.
+        What `errors_of` says of either run; of one seed.
     """
     earlier = {(t.case, t.backend, t.device): t for t in before}
     made: list[Change] = []
