@@ -137,21 +137,27 @@ class Timed:
             "phases": {name: [float(p[name]) for p in phases if name in p] for name in names},
         }
 
-    def renewed(self, times: int) -> dict[str, Any]:
-        """Call on numbers that were changed, and again on the same ones, by turns; x is written before either."""
+    def renewed(self, times: int, seconds: float) -> dict[str, Any]:
+        """Call on numbers that were never there before, and again on the same ones, by turns; x is written before either.
+
+        Its elements move on by one each time, and back at the end. At least two turns, then until the time is over.
+        """
         import numpy as np
 
-        x, prepared, arguments = self._arrays["x"], self._prepared, self._arguments
-        flat = x.reshape(-1)
-        seconds: dict[bool, list[float]] = {True: [], False: []}
+        prepared, arguments = self._prepared, self._arguments
+        flat = self._arrays["x"].reshape(-1)
+        taken: dict[bool, list[float]] = {True: [], False: []}
         with np.errstate(all="ignore"):
             for _ in range(times):
                 for changed in (True, False):
-                    flat[:] = flat[::-1].copy() if changed else flat.copy()
+                    flat[:] = np.roll(flat, int(changed))
                     start = perf_counter_ns()
                     prepared.run(*arguments)
-                    seconds[changed].append((perf_counter_ns() - start) * NANO)
-        return {"changed": seconds[True], "same": seconds[False]}
+                    taken[changed].append((perf_counter_ns() - start) * NANO)
+                if len(taken[True]) > 1 and sum(map(sum, taken.values())) > seconds:
+                    break
+        flat[:] = np.roll(flat, -len(taken[True]))
+        return {"changed": taken[True], "same": taken[False]}
 
     def mark(self) -> dict[str, Any]:
         """Call `ctermid`, which nothing else calls: a counter of instructions divides its counts there."""

@@ -31,7 +31,7 @@ from harness.run.limits import Limits
 from harness.run.oclgrind import NAME as OCLGRIND
 from harness.run.remains import kill_group
 from harness.timing.alone import words, write_job
-from harness.timing.process import Side, environment, pinned_cores
+from harness.timing.process import Side, environment
 from harness.timing.rule import Finding
 
 #: The C function that `child.Timed.mark` calls: callgrind writes its counts, and begins anew, where it is entered.
@@ -83,7 +83,7 @@ def count(side: Side, case: Case, device: Device, limits: Limits, seed: int) -> 
     side : Side
         Its interpreter has to be a program, not a script that starts one: valgrind follows no other program.
     case : Case
-        With a specification.
+        With a specification that the backend takes.
     device : Device
         A processor.
     limits : Limits
@@ -102,7 +102,8 @@ def count(side: Side, case: Case, device: Device, limits: Limits, seed: int) -> 
         raise NotCounted(f"case {case.id} has no specification, so there is nothing to call")
     calls = max(1, min(MOST_CALLS, MOST_FLOPS // max(1, case.spec.flops)))
     with tempfile.TemporaryDirectory(prefix="convproof-count-") as folder:
-        job = write_job(Path(folder), case, side, device.name, seed, pinned_cores(limits.threads), _requests(calls))
+        # on no core of its own: a count does not depend on it, and several can be taken at once
+        job = write_job(Path(folder), case, side, device.name, seed, (), _requests(calls))
         windows = _counted([*_same_addresses(), valgrind, *_options(Path(folder))], side, job, limits)
     return estimate(windows, calls)
 
@@ -234,8 +235,8 @@ def _why(code: int, told: str, log: str) -> str:
     last = (told.strip() or log.strip()).rpartition("\n")[2]
     if code < 0:
         names = {s.value: s.name for s in signal.Signals}
-        return f"it does not run under valgrind: killed by {names.get(-code, f'signal {-code}')}{': ' + last if last else ''}"
-    return f"it does not run under valgrind: {last or f'exit code {code}'}"
+        return f"it ends under valgrind, killed by {names.get(-code, f'signal {-code}')}{': ' + last if last else ''}"
+    return f"it ends under valgrind with: {last or f'exit code {code}'}"
 
 
 def _text(path: Path) -> str:

@@ -44,7 +44,7 @@ STEADY, DRIFT = 5, 0.05
 #: Bytes that are written before a cold call, at most, and calls with cold caches.
 SCRUB, COLD = 128 << 20, 7
 #: Calls on changed numbers, and how many times longer they may take than calls on the same ones.
-RENEWALS, REUSE = 5, 2.0
+RENEWALS, REUSE = 10, 2.0
 #: Seconds that warming up takes, at least.
 WARM_UP = 0.05
 #: The name under which the verdict on the output timed last is stored.
@@ -169,13 +169,13 @@ class Calls:
             raise RunEnded(unwritten_verdict(missing))
         return out
 
-    def reuse(self) -> str:
+    def reuse(self, seconds: float) -> str:
         """Why the results of earlier calls seem to be used again; empty where they don't.
 
-        Both kinds of call follow a write of x, so that they find the caches alike; the same number of changes restores it.
+        Both kinds of call follow a write of x, so that they find the caches alike; x is as before at the end.
         """
         assert self._ops is not None
-        told = self._ask("renewed", self.limits.seconds * 4 * RENEWALS, times=2 * RENEWALS)
+        told = self._ask("renewed", self.limits.seconds * 5 + seconds, times=RENEWALS, seconds=seconds)
         changed, same = median(told["changed"]), median(told["same"])
         if changed > REUSE * same and min(told["changed"]) > max(same, 1e-6):
             return (
@@ -241,7 +241,7 @@ def measure(calls: Calls, problem: Problem, effort: Effort, process: int) -> Mea
         calls.sample(MOST, WARM_UP)
         if effort.cold:
             made.series += _series(calls.sample(COLD, effort.seconds / 2, scrub=effort.scrub), "cold", process)
-        kept = calls.reuse()
+        kept = calls.reuse(effort.seconds)
         warm, made.stopped = _until_enough(calls, effort)
         made.series += _series(warm, "warm", process)
         made.peak_bytes = calls.peak()
