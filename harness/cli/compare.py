@@ -44,6 +44,7 @@ INTERRUPTED = 130
 @click.option("--least", type=Percent(), default=0.025, metavar="2.5%", help="The least change that matters. [2.5%]")
 @click.option("--confidence", type=Percent(), default=0.99, metavar="99%", help="Of the interval. [99%]")
 @click.option("--clock", type=click.Choice(["auto", "cpu", "wall", "device"]), default="auto", show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Times as many pairs where unclear.")
 @click.option("--retest/--no-retest", default=True, help="Measure alarms again before they count.")
 @click.option("--instructions", is_flag=True, help="Count instructions under valgrind instead of taking times.")
 @click.option("--aa", is_flag=True, help="Compare equal sides: this machine's false alarms, and the least change it shows.")
@@ -86,6 +87,7 @@ def _trial(options: Mapping[str, Any]) -> Trial:
         seconds=options["seconds"] / options["pairs"],
         clock=options["clock"],
         rule=Rule(confidence=options["confidence"], least=options["least"]),
+        rounds=options["rounds"],
         retest=options["retest"],
         slower=options["planted"],
     )

@@ -41,6 +41,8 @@ SAMPLE = 0.008
 FEWEST = 3
 #: Outputs over which errors are compared, at least; smaller cases get more sets of data.
 OUTPUTS = 2000
+#: Is told of a visit: its number, of how many, and the case's id.
+Watch = Callable[[int, int, str], None]
 #: How much processor time a call may take beyond its duration and still count as that of one thread.
 ONE_THREAD = 1.05
 
@@ -57,6 +59,8 @@ class Trial:
     clock : {'auto', 'cpu', 'wall', 'device'}
         `auto` is processor time where one thread of the host does all the work, else duration.
     rule : Rule
+    rounds : int
+        How many times as many pairs a case gets at most, while what it shows is INCONCLUSIVE.
     retest : bool
         Whether alarms are measured again in as many new pairs before they count.
     slower : float
@@ -68,8 +72,14 @@ class Trial:
     seconds: float = 1.0
     clock: str = "auto"
     rule: Rule = field(default_factory=Rule)
+    rounds: int = 3
     retest: bool = True
     slower: float = 0.0
+
+    @property
+    def numbers(self) -> int:
+        """Pairs that a case uses at most, those of its second measurement among them."""
+        return 2 * self.rounds * self.pairs
 
 
 @dataclass
@@ -127,31 +137,48 @@ class Comparison:
         self._oracles: dict[int, OracleCache] = {}
         self._rng = random.Random(seed)  # noqa: S311 - orders, no secrets
 
-    def changes(self, watch: Callable[[int, int, str], None] | None = None) -> list[Change]:
+    def changes(self, watch: Watch | None = None) -> list[Change]:
         """Compare: for each case a change of its time and one of its error.
 
         `watch` is told (visit, of, case id) before each visit of a pair of processes to a case.
         """
-        held = self.trials(self.cases, self.trial.pairs, 0, watch)
-        found = [self.time_change(case, held[case.id]) for case in self.cases]
-        suspects = [(i, c) for i, c in enumerate(found) if c.finding in (Finding.SLOWER, Finding.FASTER)]
-        if suspects and self.trial.retest:
-            cases = [self.cases[i] for i, _ in suspects]
-            anew = self.trials(cases, self.trial.pairs, self.trial.pairs, watch)
-            again = confirmed([c for _, c in suspects], [self.time_change(case, anew[case.id]) for case in cases])
-            for (i, _), change in zip(suspects, again, strict=True):
-                found[i] = change
-        self.held = held
-        errors = [self._error(case, held[case.id]) for case in self.cases if held[case.id].ended is None]
-        return [c for c in [*found, *errors] if c is not None]
+        self.held, _, final = self.times(self.cases, 0, watch)
+        errors = [self._error(case, self.held[case.id]) for case in self.cases if self.held[case.id].ended is None]
+        return [*final, *errors]
 
-    def trials(
-        self, cases: Sequence[Case], pairs: int, first: int, watch: Callable[[int, int, str], None] | None = None
-    ) -> dict[str, Held]:
-        """Samples of every case in so many new pairs of processes, numbered from `first`."""
-        held = {case.id: Held() for case in cases}
+    def times(
+        self, cases: Sequence[Case], first: int, watch: Watch | None = None
+    ) -> tuple[dict[str, Held], list[Change], list[Change]]:
+        """Samples of the cases, what they say of the times, and what is left of it after alarms were measured again.
+
+        Pairs of processes are numbered from `first` on; at most `Trial.numbers` of them are used.
+        """
+        held = self._settled(cases, first, watch)
+        found = [self.time_change(case, held[case.id]) for case in cases]
+        suspects = [i for i, c in enumerate(found) if c.finding in (Finding.SLOWER, Finding.FASTER)]
+        final = list(found)
+        if suspects and self.trial.retest:
+            anew = self._settled([cases[i] for i in suspects], first + self.trial.pairs * self.trial.rounds, watch)
+            again = [self.time_change(cases[i], anew[cases[i].id]) for i in suspects]
+            for i, change in zip(suspects, confirmed([found[i] for i in suspects], again), strict=True):
+                final[i] = change
+        return held, found, final
+
+    def _settled(self, cases: Sequence[Case], first: int, watch: Watch | None) -> dict[str, Held]:
+        """Samples of every case, more of those of which they do not tell enough."""
+        held: dict[str, Held] = {case.id: Held() for case in cases}
+        left = list(cases)
+        for number in range(self.trial.rounds):
+            self.trials(left, held, first + number * self.trial.pairs, watch)
+            left = [c for c in left if self.time_change(c, held[c.id]).finding is Finding.INCONCLUSIVE]
+            if not left:
+                break
+        return held
+
+    def trials(self, cases: Sequence[Case], held: dict[str, Held], first: int, watch: Watch | None = None) -> None:
+        """Add samples of every case in `Trial.pairs` new pairs of processes, numbered from `first`."""
         visits = 0
-        for number in range(first, first + pairs):
+        for number in range(first, first + self.trial.pairs):
             order = [c for c in cases if held[c.id].ended is None]
             self._rng.shuffle(order)
             with ExitStack() as stack:
@@ -159,11 +186,10 @@ class Comparison:
                 for case in order:
                     visits += 1
                     if watch is not None:
-                        watch(visits, pairs * len(cases), case.id)
+                        watch(visits, self.trial.pairs * len(cases), case.id)
                     if processes is None or any(p.closed for p in processes):
                         processes = self._pair(stack)
                     self._visit(case, processes, number, held[case.id])
-        return held
 
     def _pair(self, stack: ExitStack) -> list[TimedProcess]:
         """Two new processes, loaded in random order."""
@@ -265,7 +291,7 @@ class Comparison:
         middles = [median(v for pair in pairs for v in pair[i]) for i in (0, 1)]
         return replace(blank, finding=self.trial.rule.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)
 
-    def _error(self, case: Case, held: Held) -> Change | None:
+    def _error(self, case: Case, held: Held) -> Change:
         before, after = zip(*held.errors.values(), strict=True)
         finding, r = error_finding(before, after)
         return Change(case.id, held.backend, held.device, "error", finding, r, median(before), median(after))
@@ -291,7 +317,7 @@ class Comparison:
                     threads=self.limits.threads,
                     flops=spec.flops,
                     bytes=spec.bytes,
-                    stopped=f"{self.trial.pairs} pairs",
+                    stopped=f"{len(held.samples)} pairs",
                     digest=case.version,
                     details={
                         "loops": held.loops,

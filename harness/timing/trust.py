@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harness.catalogue import Case
 from harness.statistics import proportion_interval, ratio
 from harness.timing.compare import Comparison
-from harness.timing.rule import Change, Finding, Rule, confirmed
+from harness.timing.rule import Change, Finding, Rule
 
 #: Changes that are tried for the smallest that is found.
 STEPS = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
@@ -77,19 +77,10 @@ def examine(comparison: Comparison, cases: Sequence[Case], repeats: int, tell: C
         Told after each repeat.
     """
     made, started = Trust(comparison.trial.slower), time.monotonic()
-    pairs = comparison.trial.pairs
     for number in range(repeats):
-        held = comparison.trials(cases, pairs, 2 * number * pairs)
-        first = [comparison.time_change(case, held[case.id]) for case in cases]
+        held, first, final = comparison.times(cases, number * comparison.trial.numbers)
         told = [(held[case.id], c.clock) for case, c in zip(cases, first, strict=True) if c.clock]
         made.samples += [[(a[clock], b[clock]) for a, b in h.samples] for h, clock in told]
-        final = list(first)
-        alarms = [i for i, c in enumerate(first) if c.finding in (Finding.SLOWER, Finding.FASTER)]
-        if alarms and comparison.trial.retest:
-            again = comparison.trials([cases[i] for i in alarms], pairs, (2 * number + 1) * pairs)
-            second = [comparison.time_change(cases[i], again[cases[i].id]) for i in alarms]
-            for i, change in zip(alarms, confirmed([first[i] for i in alarms], second), strict=True):
-                final[i] = change
         made.first += first
         made.final += final
         made.seconds = time.monotonic() - started
