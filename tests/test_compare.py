@@ -255,3 +255,11 @@ def test_equal_sides_say_what_the_machines_comparisons_are_worth(store):
     assert told["final"]["of"] == 2
     planted = compare("--aa", "-b", reference("right"), "basic-rank-2d", "--planted", "90%", *few)
     assert "found a planted +90 %" in planted.output
+
+
+def test_without_valgrind_instructions_are_not_compared_and_that_is_said(store, monkeypatch):
+    monkeypatch.setenv("PATH", str(store.parent))
+    result = compare(reference("right"), reference("right"), "basic-rank-2d", "--instructions", "--seed", "1")
+    assert result.exit_code == 3, result.output
+    assert "not counted: " in result.output
+    assert "valgrind" in result.output

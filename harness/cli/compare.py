@@ -115,6 +115,7 @@ def _live(settings: Settings, first: Named, second: Named, selection: Sequence[s
     from harness.cli.probing import worker_limits
     from harness.records import exit_code
     from harness.timing.compare import Comparison
+    from harness.timing.counts import counted_changes
     from harness.timing.machine import Load, environment, governor_warnings
 
     request, cases = _request(settings, selection, options), _cases(settings, selection)
@@ -139,7 +140,7 @@ def _live(settings: Settings, first: Named, second: Named, selection: Sequence[s
                 comparison = Comparison(
                     before, after, cases, limits, _trial(options), seed=request.seed, device=options["device"]
                 )
-                made = _counted(comparison) if options["instructions"] else _watched(comparison, notes)
+                made = counted_changes(comparison) if options["instructions"] else _watched(comparison, notes)
                 changes += made
                 store.write(run_id, [record_of(c, strict=options["strict"]) for c in made])
                 for timing in () if options["instructions"] else comparison.timings():
@@ -188,14 +189,6 @@ def _watched(comparison: Comparison, notes: Console) -> list[Change]:
     with Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), text, console=notes, transient=True) as bar:
         task = bar.add_task("")
         return comparison.changes(lambda visit, of, case: bar.update(task, completed=visit, total=of, description=clean(case)))
-
-
-def _counted(comparison: Comparison) -> list[Change]:
-    """The changes of instruction counts."""
-    from harness.timing.instructions import counted_changes
-
-    before, after = comparison.sides
-    return counted_changes(before, after, comparison.cases, comparison.limits, comparison.seed)
 
 
 # --- two runs that are stored -------------------------------------------------------------------------

@@ -209,22 +209,9 @@ class Comparison:
 
     def _visit(self, case: Case, processes: Sequence[TimedProcess], number: int, held: Held) -> None:
         """One pair's samples of a case; what cannot be compared ends the case."""
-        assert case.spec is not None
-        calls = []
         try:
-            for process in processes:
-                told = self.devices[process.side.label]
-                device = self._device(told)
-                if device is None:
-                    held.ended = Finding.NOT_COMPARED, f"{process.side.label} has no device that matches {self.device!r}"
-                    return
-                reason = process.ask("why_not", self.limits.seconds, spec=case.spec.to_dict())["reason"]
-                if reason is not None:
-                    held.ended = Finding.NOT_COMPARED, f"{process.side.label} does not take it: {reason}"
-                    return
-                held.device, held.backend = device.name, told["name"]
-                calls.append((Calls(process, case.spec, device.name, self.limits), _info(told), device))
-            self._sample(case, calls, number, held)
+            if calls := self._calls(case, processes, held):
+                self._sample(case, calls, number, held)
         except RunEnded as e:
             status, text = e.verdict.status, e.verdict.message
             ended = Finding.NOT_COMPARED if status in (Status.UNSUPPORTED, Status.NOT_RUN) else Finding.WRONG
@@ -232,7 +219,26 @@ class Comparison:
         except (WorkerGone, Troubled) as e:
             held.ended = Finding.WRONG, str(e)
 
-    def _device(self, told: Mapping[str, Any]) -> Device | None:
+    def _calls(self, case: Case, processes: Sequence[TimedProcess], held: Held) -> list[tuple[Calls, BackendInfo, Device]]:
+        """What calls each side on a case, with what judging it needs; none where a side does not take the case."""
+        assert case.spec is not None
+        calls = []
+        for process in processes:
+            told = self.devices[process.side.label]
+            device = self.device_of(told)
+            if device is None:
+                held.ended = Finding.NOT_COMPARED, f"{process.side.label} has no device that matches {self.device!r}"
+                return []
+            reason = process.ask("why_not", self.limits.seconds, spec=case.spec.to_dict())["reason"]
+            if reason is not None:
+                held.ended = Finding.NOT_COMPARED, f"{process.side.label} does not take it: {reason}"
+                return []
+            held.device, held.backend = device.name, told["name"]
+            calls.append((Calls(process, case.spec, device.name, self.limits), _info(told), device))
+        return calls
+
+    def device_of(self, told: Mapping[str, Any]) -> Device | None:
+        """The device on which a side is measured, of those that it tells; None if none matches."""
         names = ("name", "kind", "denormals", "rounding", "properties")
         found = [Device(**{n: d[n] for n in names}) for d in told["devices"]]
         wanted = [d for d in found if self.device is None or self.device.lower() in d.name.lower()]

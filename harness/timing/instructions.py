@@ -42,7 +42,7 @@ PATIENCE = 20.0
 #: Pairs of windows, each of which gives an estimate.
 PAIRS = 3
 #: Calls by which the windows of a pair differ, at most, and the operations that they may hold; at least one call.
-MOST_CALLS, MOST_FLOPS = 10, 2_000_000
+MOST_CALLS, MOST_FLOPS = 10, 100_000_000
 #: Rounds of warming up. Python's interpreter adapts to what it has run a few times: the first windows of 11 calls of a
 #: small case counted 8 % more than the third, the second 0.5 % more.
 WARM_UPS = 2
@@ -166,8 +166,7 @@ def _requests(calls: int) -> list[dict[str, Any]]:
         return {"op": "sample", "count": 1, "seconds": FOREVER, "loops": loops}
 
     mark = {"op": "mark"}
-    # one call warms a case that is worth as many operations as a window holds
-    warm = [sample(1), sample(1 + calls)] * WARM_UPS if calls > 1 else [sample(1)]
+    warm = [sample(1), sample(1 + calls)] * WARM_UPS
     return [*warm, mark, *[sample(1), mark, sample(1 + calls), mark] * PAIRS]
 
 
