@@ -125,6 +125,16 @@ def test_a_time_beyond_the_roof_is_refused():
         assert record.job.check == TIMED
 
 
+def test_a_roof_is_measured_again_before_it_refuses():
+    (report,) = probe_all([reference("right")], LIMITS)
+    pairs = [Pair(CASE, report, report.devices[0])]
+    low = Roof("cpu", 1, {"f32": 1.0, "f64": 1.0}, ((1 << 30, 1.0),), {})
+    asked = []
+    held = Bench(pairs, LIMITS, QUICK, processes=2, roofs={"cpu": low}, anew=lambda d: asked.append(d.name) or ENDLESS)
+    assert [r.verdict.status for _, r in held.results()] == [Status.PASS] * 2
+    assert asked == ["cpu"]
+
+
 def test_the_share_of_the_roof_is_that_of_the_nearer_of_its_two_sides():
     spec = CASE.spec
     compute = Roof("cpu", 1, {"f32": float(spec.flops), "f64": 1.0}, ((1 << 40, 1e30),), {})

@@ -31,6 +31,7 @@ from harness.cli.units import Percent, Seconds
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from harness.backend import Device
     from harness.records import Record
     from harness.run.campaign import Campaign
     from harness.store import Store
@@ -210,19 +211,28 @@ def _carry_out(
 def _roofs(campaign: Campaign, request: Request, options: Mapping[str, Any]) -> tuple[dict[str, Roof], dict[str, str]]:
     """The roof of every device that is used, and why one could not be measured."""
     from harness.run.plan import select_devices
-    from harness.timing.process import pinned_cores
-    from harness.timing.roof import RoofError, measure_roof
 
     found: dict[str, Roof] = {}
     unmeasured: dict[str, str] = {}
-    threads = campaign.options.limits.threads
     devices = {d.name: d for r in campaign.reports for d in select_devices(r.devices, request.device)}
     for name, device in devices.items() if options["roof"] else ():
-        try:
-            found[name] = measure_roof(device, threads, pinned_cores(threads))
-        except RoofError as error:
-            unmeasured[name] = f"the roof of {name} is not known, so that nothing is refused there: {error}"
+        roof, why = _roof(device, campaign.options.limits.threads)
+        if roof is not None:
+            found[name] = roof
+        else:
+            unmeasured[name] = f"the roof of {name} is not known, so that nothing is refused there: {why}"
     return found, unmeasured
+
+
+def _roof(device: Device, threads: int) -> tuple[Roof | None, str]:
+    """The roof of a device on the cores that are timed, or why there is none."""
+    from harness.timing.process import pinned_cores
+    from harness.timing.roof import RoofError, measure_roof
+
+    try:
+        return measure_roof(device, threads, pinned_cores(threads)), ""
+    except RoofError as error:
+        return None, str(error)
 
 
 def _verified(campaign: Campaign, plan: Any, store: Store, run_id: str, notes: Console) -> dict[tuple[str, str, str], Record]:
@@ -272,6 +282,7 @@ def _make_bench(
         roofs=roofs,
         seed=request.seed,
         budget=options["budget"],
+        anew=lambda device: _roof(device, campaign.options.limits.threads)[0],
         oracle=campaign.oracle,
     )
 

@@ -79,6 +79,8 @@ class Bench:
         Of data and orders.
     budget : float, optional
         Seconds after which no further case is begun.
+    anew : callable, optional
+        Measures a device's roof once more, before a time is refused by one that may have been measured in a bad moment.
     oracle : OracleCache, optional
         Of the same seed, where the verification before has left its results.
     """
@@ -93,10 +95,11 @@ class Bench:
         roofs: Mapping[str, Roof] | None = None,
         seed: int = 0,
         budget: float | None = None,
+        anew: Callable[[Device], Roof | None] | None = None,
         oracle: OracleCache | None = None,
     ) -> None:
         self.pairs, self.limits, self.effort, self.processes = pairs, limits, effort, processes
-        self.roofs, self.seed, self.budget = roofs or {}, seed, budget
+        self.roofs, self.seed, self.budget, self._anew = dict(roofs or {}), seed, budget, anew
         self.cores = pinned_cores(limits.threads)
         self._oracle = oracle or OracleCache(seed)
         self._known: dict[Job, _Progress] = {p.job: _Progress() for p in pairs}
@@ -172,8 +175,14 @@ class Bench:
         if roof is None or info is None or not wall.samples:
             return None
         spec = pair.spec
-        algorithm = info.algorithm_for(spec)
-        return refusal(wall.median, spec.flops, spec.bytes, spec.in_dtype, algorithm, spec.rank, roof)
+
+        def reason(roof: Roof) -> str | None:
+            flops = 0 if spec.is_pool else spec.flops  # maxima need no multiplication, and neighbours share sums
+            return refusal(wall.median, flops, spec.bytes, spec.in_dtype, info.algorithm_for(spec), spec.rank, roof)
+
+        if reason(roof) and self._anew is not None and (second := self._anew(pair.device)) is not None:
+            roof = self.roofs[pair.device.name] = roof.raised(second)
+        return reason(roof)
 
     def _walls(self, pair: Pair) -> list[tuple[float, ...]]:
         return [s.seconds for s in self._known[pair.job].series if (s.metric, s.state) == ("wall", "warm")]

@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,6 +101,20 @@ class Roof:
     def best_bandwidth(self) -> float:
         """B/s, of the best working set: operands that were used just before may lie in any cache."""
         return max(rate for _, rate in self.bandwidth)
+
+    def raised(self, other: Roof) -> Roof:
+        """The larger of both at every figure: two measurements of one device, of which either may have met a bad moment.
+
+        Examples
+        --------
+        >>> low, high = (Roof("cpu", 1, {"f32": f}, ((24576, b),)) for f, b in ((1e11, 4e11), (2e11, 3e11)))
+        >>> low.raised(high).flops, low.raised(high).bandwidth
+        ({'f32': 200000000000.0}, ((24576, 400000000000.0),))
+        """
+        flops = {k: max(self.flops.get(k, 0.0), other.flops.get(k, 0.0)) for k in {**self.flops, **other.flops}}
+        rates = dict(other.bandwidth)
+        bandwidth = tuple((size, max(rate, rates.get(size, 0.0))) for size, rate in self.bandwidth)
+        return replace(self, flops=flops, bandwidth=bandwidth, compiled=self.compiled and other.compiled)
 
     def as_data(self) -> dict[str, Any]:
         """Every field, in JSON's types."""
