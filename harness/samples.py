@@ -17,6 +17,10 @@ METRICS: Mapping[str, str] = {
     "phase:kernel": "of a call: the arithmetic alone",
     "phase:copy": "of a call: bringing the result into the output",
 }
+#: The name of the check under which the verdict on the output timed last is stored.
+TIMED = "timed"
+#: The beginning of those under which changes are stored.
+COMPARED = "compare_"
 #: Prefix of the metrics that a backend tells of itself.
 PHASE = "phase:"
 #: Whether what a call needs was in the caches: `warm`, the calls follow each other; `cold`, other memory was

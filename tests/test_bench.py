@@ -13,13 +13,15 @@ from harness.backend import Device
 from harness.catalogue import load_catalogue
 from harness.checks import Problem
 from harness.cli import main
+from harness.cli.outputs import repeater
 from harness.oracle.cache import OracleCache
-from harness.records import Status
+from harness.records import Job, Status
 from harness.run.limits import Limits
 from harness.run.probe import probe_all
-from harness.store import load
+from harness.samples import TIMED
+from harness.store import Store, load
 from harness.timing.bench import Bench, Pair, share
-from harness.timing.measure import TIMED, Calls, Effort, measure
+from harness.timing.measure import Calls, Effort, measure
 from harness.timing.process import Side, TimedProcess, Troubled
 from harness.timing.roof import Roof
 
@@ -34,6 +36,7 @@ ENDLESS = Roof("cpu", 1, {"f32": 1e30, "f64": 1e30}, ((1 << 30, 1e30),), {})
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("CONVPROOF_STORE", str(tmp_path / "runs.sqlite"))
     monkeypatch.chdir(tmp_path)
+    return tmp_path / "runs.sqlite"
 
 
 def bench(*words):
@@ -202,6 +205,17 @@ def test_the_budget_leaves_the_rest_untimed_and_says_so(store):
     result = quick("basic-rank-2d", "basic-rank-1d", "-b", reference("right"), "--budget", "0s")
     assert load("last").timings.refused.str.contains("budget").all()
     assert result.exit_code == 3
+
+
+def test_a_benchmark_is_neither_resumed_nor_repeated_as_a_verification(store):
+    quick("basic-rank-2d", "-b", reference("keeps"))
+    result = CliRunner().invoke(main, ["verify", "--resume"])
+    assert result.exit_code == 2
+    assert "is one of bench, which does not resume" in result.output
+    with Store.open(store, create=False) as held:
+        row = held.info("last")
+    line = repeater(row)(Job("basic-rank-2d", "keeps", "cpu", TIMED))
+    assert line == f"convproof bench basic-rank-2d --backend {reference('keeps')} --seed 3"
 
 
 @pytest.mark.parametrize(

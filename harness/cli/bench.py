@@ -179,7 +179,8 @@ def _carry_out(
         store.write_timing(run_id, bench.timing(pair))  # type: ignore[union-attr]
     noise = load.stop()
     warnings = governor_warnings({**facts, "load": noise})
-    store.amend(run_id, {"noise": noise, "warnings": warnings})
+    measured = {name: roof.as_data() for name, roof in (roofs if bench is None else bench.roofs).items()}
+    store.amend(run_id, {"noise": noise, "warnings": warnings, "roofs": measured})
     counts = store.info(run_id).counts
     missing = missing_backends(campaign.reports, request, settings)
     code = INTERRUPTED if interrupted else exit_code(counts, missing=bool(missing))

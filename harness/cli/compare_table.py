@@ -14,6 +14,7 @@ from harness.cli.console import clean, print_table
 from harness.cli.errors import UsageProblem
 from harness.cli.units import format_seconds
 from harness.records import Job, Record, Status, Verdict
+from harness.samples import COMPARED
 from harness.timing.rule import ALARMS, Change, Finding, Rule
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def record_of(change: Change, *, strict: bool = False) -> Record:
     else:
         status = Status.PASS
     text = f"{change.finding.value}: {_interval(change)} {change.note}".rstrip()
-    job = Job(change.case, change.backend or "-", change.device or "-", f"compare_{change.quantity}")
+    job = Job(change.case, change.backend or "-", change.device or "-", f"{COMPARED}{change.quantity}")
     return Record(job, Verdict(status, text, compared=len(change.ratio.pairs), details=finding_data(change)))
 
 

@@ -14,6 +14,7 @@ from harness.cli.classes import class_lines
 from harness.cli.console import clean, is_plain, make_console, plain_table, print_table
 from harness.records import BAD, Job, Record, Status
 from harness.registry import split
+from harness.samples import TIMED
 
 if TYPE_CHECKING:
     from harness.cli.request import Request
@@ -245,12 +246,14 @@ def repeat_words(job: Job, reference: str | None, request: Request, files: Mappi
     files : mapping of str to str
         Case id to file, of the cases that have to be named with their file.
     """
-    words = ["convproof", "verify", f"{files[job.case]}:{job.case}" if job.case in files else job.case]
+    timed = job.check == TIMED
+    command = "bench" if timed else "verify"
+    words = ["convproof", command, f"{files[job.case]}:{job.case}" if job.case in files else job.case]
     if reference is not None:
         words += ["--backend", split(reference)[0] or reference]
         if job.device != "-" and request.device is not None:
             words += ["--device", job.device]
-        words += ["--check", job.check]
+        words += [] if timed else ["--check", job.check]
     guard = [] if request.guard == "bands" else ["--guard", request.guard]
     return [*words, *guard, "--seed", str(request.seed)]
 

@@ -89,6 +89,8 @@ def resumed(store: Store, options: Mapping[str, Any]) -> tuple[str, Request]:
     if given:
         raise UsageProblem(f"--resume goes on with what the run was asked for: leave out {', '.join(given)}")
     row = store.info("last")
+    if kind := row.info.environment.get("kind"):
+        raise UsageProblem(f"the last run, {row.id}, is one of {kind}, which does not resume: what it measured is stored")
     if row.finished and not row.counts.get(Status.NOT_RUN):
         raise UsageProblem(f"the last run, {row.id}, was finished: there is nothing to resume")
     stored = row.info.environment.get("request")

@@ -20,10 +20,10 @@ from harness.records import Job, Record, Status, Verdict
 from harness.run.limits import Limits
 from harness.run.probe import ProbeReport
 from harness.run.process import WorkerGone
-from harness.samples import Series, Timing
+from harness.samples import TIMED, Series, Timing
 from harness.spec import ConvSpec
 from harness.statistics import figure
-from harness.timing.measure import TIMED, Calls, Effort, Measured, measure
+from harness.timing.measure import Calls, Effort, Measured, measure
 from harness.timing.process import Side, TimedProcess, Troubled, pinned_cores
 from harness.timing.roof import Roof, refusal
 

@@ -47,8 +47,6 @@ SCRUB, COLD = 128 << 20, 7
 RENEWALS, REUSE = 10, 2.0
 #: Seconds that warming up takes, at least.
 WARM_UP = 0.05
-#: The name under which the verdict on the output timed last is stored.
-TIMED = "timed"
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from dataclasses import replace
 from statistics import median
 
 from harness.records import Record
-from harness.samples import Timing
+from harness.samples import TIMED, Timing
 from harness.statistics import separate_ratio
 from harness.store.model import RunRow
-from harness.timing.measure import TIMED
 from harness.timing.process import SideProblem
 from harness.timing.rule import Change, Finding, Rule, error_finding
 
