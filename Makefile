@@ -10,7 +10,7 @@ STAMP := $(VENV)/.ready-$(shell printf '%s' "$(CURDIR)" | cksum | cut -d' ' -f1)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help verify test format lint typecheck pytest constraints clean check-python
+.PHONY: help verify test format asv-publish lint typecheck pytest constraints clean check-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ format: $(STAMP) ## format the code, and bring the README's generated tables up 
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python -m reports.capabilities --write
+	$(BIN)/python -m reports.benchmarks.generate
+
+asv-publish: $(STAMP) ## publish asv's results; fails where a benchmark got slower, less accurate or fails
+	$(BIN)/python -m reports.benchmarks.publish
 
 constraints: check-python ## pin the newest versions in constraints.txt
 	rm -rf $(VENV)-pins

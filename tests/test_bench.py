@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from runner_backends import LIMITS as LIMITS_OF_RIGHT
 from timed_backends import reference
 
 from harness.backend import Device
@@ -136,6 +137,15 @@ def test_a_roof_is_measured_again_before_it_refuses():
     held = Bench(pairs, LIMITS, QUICK, processes=2, roofs={"cpu": low}, anew=lambda d: asked.append(d.name) or ENDLESS)
     assert [r.verdict.status for _, r in held.results()] == [Status.PASS] * 2
     assert asked == ["cpu"]
+
+
+def test_an_empty_output_has_no_time(store):
+    case = next(
+        c.id for c in load_catalogue().cases if c.spec and c.spec.batch == 0 and LIMITS_OF_RIGHT.why_not(c.spec) is None
+    )
+    result = quick(case, "-b", reference("right"))
+    assert result.exit_code == 3
+    assert "its output is empty" in result.output
 
 
 def test_the_share_of_the_roof_is_that_of_the_nearer_of_its_two_sides():

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("harness.cli.explain", "Say what is wrong with an output, and where."),
     "repro": ("harness.cli.repro", "Repeat one job and show what it computed."),
     "report": ("harness.cli.report_run", "Write a stored run as JUnit XML, Markdown or a page."),
+    "asv-export": ("harness.cli.asv_export", "Write a stored benchmark run as results of airspeed velocity (asv)."),
     "show": ("harness.cli.show", "Draw a case as a matrix or a picture."),
     "list": ("harness.cli.list", "List backends, devices, cases, suites or checks."),
     "selftest": ("harness.cli.selftest", "Plant faults and see which check kills each."),

@@ -103,6 +103,9 @@ class Bench:
         self.cores = pinned_cores(limits.threads)
         self._oracle = oracle or OracleCache(seed)
         self._known: dict[Job, _Progress] = {p.job: _Progress() for p in pairs}
+        for pair in pairs:
+            if 0 in pair.spec.out_shape:
+                self._known[pair.job].verdict = Verdict(Status.NOT_RUN, "its output is empty: there is nothing to time")
         self._started = time.monotonic()
 
     def results(self, watch: Callable[[Pair, int], None] | None = None) -> Iterator[tuple[Timing, Record]]:
@@ -226,8 +229,8 @@ class Bench:
         return Record(pair.job, verdict, known.seconds, calls, digest=pair.case.version)
 
     def unreached(self) -> list[Pair]:
-        """Pairs that no process came to."""
-        return [p for p in self.pairs if self._known[p.job].verdict is None]
+        """Pairs that no process came to, or ever will."""
+        return [p for p in self.pairs if not self._known[p.job].series]
 
 
 def share(roof: Roof, spec: ConvSpec, seconds: float) -> float | None:

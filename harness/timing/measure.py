@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from statistics import median
+from traceback import format_exc
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,13 @@ from harness.checks.contract import pattern, unwritten, unwritten_verdict
 from harness.checks.exact import judge_exact
 from harness.checks.real import ZERO_MEAN
 from harness.data import Operands
+from harness.oracle.bound import NoBound
 from harness.records import Status, Verdict
 from harness.run.arena import Desk, layout
 from harness.run.limits import Limits
 from harness.run.link import trouble_status
 from harness.run.process import WorkerGone
+from harness.run.serve import describe
 from harness.samples import PHASE, Series
 from harness.spec import ConvSpec
 from harness.statistics import figure
@@ -263,6 +266,11 @@ def judged(problem: Problem, run: Calls | Given) -> Verdict:
             return judge_timed(replace(problem, _outputs={}), run)
     except RunEnded as e:
         return e.verdict
+    except NoBound as e:
+        return Verdict(Status.ERROR, f"it cannot be judged by the class that it declares: {e}")
+    except Exception as e:  # noqa: BLE001 - a defect of the judgement costs this figure, not the run
+        text = f"the check failed, not the backend: {describe(e)}; this is a defect of Convproof, please report it"
+        return Verdict(Status.ERROR, text, details={"traceback": format_exc(limit=-12)})
 
 
 def _until_enough(calls: Calls, effort: Effort) -> tuple[dict[str, Any], str]:
