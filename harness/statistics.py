@@ -76,10 +76,12 @@ def figure(processes: Sequence[Sequence[float]], confidence: float = CONFIDENCE)
     if not held:
         return NOTHING
     pooled = np.sort(np.concatenate(held))
-    lower, upper = _ranks(len(pooled), confidence)
-    middles = [float(np.median(p)) for p in held]
+    n = len(pooled)
+    lower, upper = _ranks(n, confidence)
+    median = float(pooled[(n - 1) // 2] + pooled[n // 2]) / 2  # np.median would sort again
+    middles = [float(np.median(p)) for p in held] if len(held) > 1 else [median]
     low, high = min(float(pooled[lower]), *middles), max(float(pooled[upper]), *middles)
-    return Figure(float(np.median(pooled)), low, high, len(pooled), len(held))
+    return Figure(median, low, high, n, len(held))
 
 
 @lru_cache(4096)

@@ -29,6 +29,8 @@ SEVERITY = (
     Status.XFAIL,
     Status.PASS,
 )
+#: Parts of a run's environment that reports tell.
+_ENVIRONMENT = ("machine", "packages", "limits", "backends", "git", "host_environment", "noise", "roofs", "warnings")
 _RANK = {s: i for i, s in enumerate(SEVERITY)}
 #: What was not tried, with a reason.
 NOT_TRIED = (Status.UNSUPPORTED, Status.UNAVAILABLE, Status.NOT_RUN)
@@ -173,9 +175,9 @@ class Digest:
 
     @property
     def environment(self) -> list[tuple[str, str]]:
-        """Machine, packages, backends and limits, flattened to dotted names."""
+        """Machine, packages, backends and limits, and what a benchmark adds, flattened to dotted names."""
         parts = self.run.info.environment
-        wanted = {name: parts[name] for name in ("machine", "packages", "limits", "backends") if name in parts}
+        wanted = {name: parts[name] for name in _ENVIRONMENT if name in parts}
         return list(_flat(wanted))
 
 

@@ -1,4 +1,4 @@
-"""Markdown for the job summary of a CI run: the verdict, a table, the failures, why the rest was not run.
+"""Markdown for the job summary of a CI run: the verdict, a table, figures, the failures, why the rest was not run.
 
 GitHub drops a step's summary that exceeds 1 MiB, so this one stays below a limit in bytes: what does not
 fit is counted.
@@ -7,26 +7,38 @@ fit is counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from statistics import geometric_mean
+from typing import TYPE_CHECKING
 
 from harness.records import Record
 from harness.store.model import RunRow
 from harness.text import writable
 from reports.digest import Digest, Repeat, digest, tally
 from reports.failures import Blame, Failure, blamed
+from reports.quantities import digits, duration, percent, times
+
+if TYPE_CHECKING:
+    from reports.benchmark import Benchmark
+    from reports.changes import Change
 
 #: Bytes of UTF-8; GitHub's limit is 1 MiB a step, which other commands of the step share.
 LIMIT = 900_000
 #: Characters of a message, of a reason, of a name; reasons a status and rows of the table of backends.
 MESSAGE, REASON, NAME, ROWS = 2_000, 300, 100, 100
+#: Figures in the table of the longest.
+LONGEST = 20
 #: Bytes of a fold's summary and a note on what is left out, with a backend's name in each.
 _NOTES = 2 * 6 * NAME + 300
 # Whatever means something to GitHub's Markdown inside a line: markup, tables, mentions, links, emoji, mathematics.
 _SPECIAL = re.compile(r"[\\`*_\[\]<>#|&~@$:!]")
 
 
-def markdown(run: RunRow, records: Iterable[Record], repeat: Repeat | None = None, *, limit: int = LIMIT) -> str:
+def markdown(
+    run: RunRow, records: Iterable[Record], repeat: Repeat | None = None, *, bench: Benchmark | None = None, limit: int = LIMIT
+) -> str:
     """The summary.
 
     Parameters
@@ -35,6 +47,8 @@ def markdown(run: RunRow, records: Iterable[Record], repeat: Repeat | None = Non
     records : iterable of Record
     repeat : callable, optional
         Job -> the line that repeats it.
+    bench : Benchmark, optional
+        The run's timings.
     limit : int
         Bytes of UTF-8 that it may have.
 
@@ -55,7 +69,63 @@ def markdown(run: RunRow, records: Iterable[Record], repeat: Repeat | None = Non
     made = digest(run, records, repeat)
     head = _fitting([_head(made)], limit // 2)[0]
     tail = _fitting([*_reasons(made), _details(made)], (limit - _size(head)) // 2)[0]
+    if bench is not None:
+        head += _timings(bench, (limit - _size(head) - _size(tail)) // 2)
     return head + _failures(made, limit - _size(head) - _size(tail) - 200) + tail
+
+
+def _timings(bench: Benchmark, room: int) -> str:
+    """What was timed: cautions, changes, a row a backend, the longest calls, refusals; each table with a share of the room."""
+    cautions = [f"> **Caution:** {inline(w, REASON)}\n" for w in bench.warnings[:ROWS]]
+    head = f"### Timings\n\n{_fitting(cautions, room // 8)[0]}\n{bench.line}\n\n"
+    changed = [c for c in bench.changes if c.verdict != "SAME"]
+    columns: tuple[str, ...] = ("", "case", "backend", "-ratio", "-interval", "-before", "-after")
+    parts = [head, _table("", columns, [_change(c) for c in changed], room // 4)]
+    columns = ("backend", "-figures", "-refused", "-fastest on", "-mean ratio to the fastest")
+    parts.append(_table("", columns, list(_by_backend(bench)), room // 8))
+    longest = sorted((r for r in bench.rows if r["seconds"] > 0), key=lambda r: -r["seconds"])
+    best = bench.fastest
+    cells = [
+        (r["case"], r["backend"], duration(r["seconds"]), f"{duration(r['low'])} to {duration(r['high'])}",
+         times(r["seconds"] / best[r["case"]]), digits(r["gflops"]), percent(r["roof"]))
+        for r in longest[:LONGEST]
+    ]  # fmt: skip
+    columns = ("case", "backend", "-median", "-95 % interval", "-to the fastest", "-GFLOP/s", "-of roof")
+    parts.append(_table(f"The longest {len(cells)} of {len(longest)} figures", columns, cells, room // 8))
+    refused = [(r.text, str(r.jobs), r.who) for r in bench.reasons]
+    parts.append(_table(f"Without a figure: {bench.refused} pairs", ("reason", "-pairs", "backends"), refused, room // 8))
+    return "".join(parts)
+
+
+def _change(c: Change) -> tuple[str, ...]:
+    return (c.verdict, c.case, c.backend, digits(c.ratio), c.interval, *c.values)
+
+
+def _by_backend(bench: Benchmark) -> Iterator[tuple[str, ...]]:
+    """A backend's figures, refusals, cases on which it is the fastest, and the geometric mean of its ratios."""
+    found: dict[str, list[float]] = {}
+    refused = Counter(t.backend for t in bench.raw if t.refused)
+    for r in bench.rows:
+        found.setdefault(r["backend"], []).extend([r["seconds"] / bench.fastest[r["case"]]] if r["seconds"] > 0 else [])
+    for name, ratios in found.items():
+        mean = times(geometric_mean(ratios)) if ratios else ""
+        yield name, str(len(ratios)), str(refused[name] or ""), str(ratios.count(1.0) or ""), mean
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> str:
+    """A table, folded under its title if it has one, with the rows that there is room for; a column `-NAME` holds numbers."""
+    if not rows:
+        return ""
+    head = f"{_summary(inline(title, REASON))}\n" if title else ""
+    head += f"| {' | '.join(c.removeprefix('-') for c in columns)} |\n"
+    head += f"|{'|'.join(' ---: ' if c.startswith('-') else ' --- ' for c in columns)}|\n"
+    end = "\n</details>\n\n" if title else "\n"
+    lines = (
+        f"| {' | '.join(inline(cell, REASON if i == 0 else NAME) for i, cell in enumerate(row))} |\n" for row in rows[:ROWS]
+    )
+    text, kept = _fitting(lines, room - _size(head) - _size(end) - 100)
+    left = f"| {len(rows) - kept} more{' |' * len(columns)}\n" if kept < len(rows) else ""
+    return head + text + left + end
 
 
 def _failures(made: Digest, room: int) -> str:

@@ -24,17 +24,19 @@ from reports.failures import blamed
 from reports.strip import TICKS, Strip, strip
 
 if TYPE_CHECKING:
+    from reports.benchmark import Benchmark
     from reports.picture import Picture
+    from reports.timing_page import BenchView
 
 #: One letter a status: colour never stands alone.
 LETTER = {s: s.value[0] for s in SEVERITY} | {Status.UNAVAILABLE: "A", Status.OOM: "M", Status.XFAIL: "x"}
 assert len(set(LETTER.values())) == len(SEVERITY)
 #: Reasons a status; characters of a message in a case's row, of a name.
 REASONS, SHORT, NAME = 200, 240, 300
-#: Records beyond which the checks of a case that say the same share a row.
-MANY = 20_000
-#: Cases that are listed, as many again in which something is bad; the others are counted.
-LISTED = 5_000
+#: Records beyond which the checks of a case that say the same share a row; beside a benchmark there is less room.
+MANY, MANY_TIMED = 20_000, 5_000
+#: Cases that are listed, as many again in which something is bad, and beside a benchmark; the others are counted.
+LISTED, LISTED_TIMED = 5_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,8 @@ def page(
     cases: Mapping[str, Case],
     repeat: Repeat | None = None,
     pictures: Mapping[Job, Picture] | None = None,
+    bench: Benchmark | None = None,
+    sampled: str | None = None,
 ) -> str:
     """The page.
 
@@ -110,11 +114,15 @@ def page(
         Job -> the line that repeats it.
     pictures : mapping of Job to Picture, optional
         Errors of failures whose arrays were at hand.
+    bench : Benchmark, optional
+        The run's timings. Without matplotlib their plots are left out, and the page says so.
+    sampled : str, optional
+        Case whose raw samples are drawn; without it the one whose figure is known worst.
 
     Raises
     ------
     ImportError
-        If Jinja is missing; the message says what to install.
+        If Jinja is missing, or pandas for timings; the message says what to install.
     """
     environment = _templates()
     made = digest(run, records, repeat)
@@ -124,7 +132,7 @@ def page(
         environment.get_template("page.html.j2").render(
             made=made,
             backends=backends,
-            families=_families(made, cases, backends),
+            families=_families(made, cases, backends, timed=bench is not None),
             blamed=blamed(made, cases, pictures or {}),
             reasons={s: (found[:REASONS], len(found) - REASONS) for s, found in made.reasons.items()},
             strips=_strips(made),
@@ -133,10 +141,19 @@ def page(
             letter=LETTER,
             tally=tally,
             text=_text,
+            bench=_bench(bench, cases, sampled),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         )
     )
+
+
+def _bench(bench: Benchmark | None, cases: Mapping[str, Case], sampled: str | None) -> BenchView | None:
+    if bench is None:
+        return None
+    from reports.timing_page import bench_view
+
+    return bench_view(bench, cases, sampled)
 
 
 def _templates() -> Any:
@@ -157,7 +174,7 @@ def _text(value: object, limit: int = NAME) -> str:
     return writable(value, limit)
 
 
-def _families(made: Digest, cases: Mapping[str, Case], backends: Sequence[str]) -> list[Family]:
+def _families(made: Digest, cases: Mapping[str, Case], backends: Sequence[str], *, timed: bool) -> list[Family]:
     """The matrix, in the catalogue's order."""
     held: dict[str, list[Record]] = defaultdict(list)
     for r in made.records:
@@ -166,7 +183,8 @@ def _families(made: Digest, cases: Mapping[str, Case], backends: Sequence[str]) 
     listed: dict[str, list[CaseView]] = defaultdict(list)
     cells: dict[str, list[tuple[Cell | None, ...]]] = defaultdict(list)
     bad: Counter[str] = Counter()
-    room = {True: LISTED, False: LISTED}
+    room = dict.fromkeys((True, False), LISTED_TIMED if timed else LISTED)
+    many = len(made.records) > (MANY_TIMED if timed else MANY)
     for name in sorted(held, key=lambda n: order.get(n, len(order))):
         case = cases.get(name)
         family = case.family if case else name.partition("-")[0]
@@ -176,7 +194,7 @@ def _families(made: Digest, cases: Mapping[str, Case], backends: Sequence[str]) 
         bad[family] += wrong
         if room[wrong] > 0:
             room[wrong] -= 1
-            listed[family].append(_case(made, name, case, by_backend, backends, cells[family][-1], bad=wrong))
+            listed[family].append(_case(made, name, case, by_backend, backends, cells[family][-1], bad=wrong, many=many))
     return [
         Family(_text(name), _summary_cells(of_cases, backends), len(of_cases), bad[name], tuple(listed[name]))
         for name, of_cases in cells.items()
@@ -204,14 +222,14 @@ def _case(
     cells: tuple[Cell | None, ...],
     *,
     bad: bool,
+    many: bool,
 ) -> CaseView:
     digests = {r.digest for records in by_backend.values() for r in records if r.digest}
     changed = case is not None and bool(digests - {case.version})
-    return CaseView(_text(name), cells, bad, case, changed, tuple(_rows(made, by_backend, backends)))
+    return CaseView(_text(name), cells, bad, case, changed, tuple(_rows(made, by_backend, backends, many=many)))
 
 
-def _rows(made: Digest, by_backend: Mapping[str, Sequence[Record]], backends: Sequence[str]) -> Iterable[Row]:
-    many = len(made.records) > MANY
+def _rows(made: Digest, by_backend: Mapping[str, Sequence[Record]], backends: Sequence[str], *, many: bool) -> Iterable[Row]:
     for backend in backends:
         alike: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
         for r in by_backend.get(backend, ()):

@@ -263,3 +263,24 @@ def test_without_valgrind_instructions_are_not_compared_and_that_is_said(store, 
     assert result.exit_code == 3, result.output
     assert "not counted: " in result.output
     assert "valgrind" in result.output
+
+
+def test_the_reports_of_a_comparison_show_its_changes(store):
+    compare(reference("right"), reference("twice"), "basic-rank-2d", *QUICK)
+    result = CliRunner().invoke(main, ["report", "last", "--markdown", "-"])
+    assert result.exit_code == 0, result.output
+    assert "SLOWER" in result.output
+    assert "basic-rank-2d" in result.output
+
+
+def test_a_report_shows_what_changed_since_another_benchmark(store):
+    before = stored(store, 1.0)
+    stored(store, 1.5)
+    result = CliRunner().invoke(main, ["report", "last", "--against", before, "--markdown", "-", "--html", "page"])
+    assert result.exit_code == 0, result.output
+    assert "SLOWER" in result.output
+    assert "SLOWER" in Path("page", "index.html").read_text()
+    other = stored(store, 1.0, host="other")
+    refused = CliRunner().invoke(main, ["report", other, "--against", before])
+    assert refused.exit_code == 2
+    assert "another machine" in refused.output

@@ -198,7 +198,7 @@ def _stored(
     from fnmatch import fnmatch
 
     from harness.records import Status, exit_code
-    from harness.timing.stored import baseline_of, errors_of, refuse_strangers, stored_changes
+    from harness.timing.stored import baseline_of, compared_runs
 
     console = make_console(stderr=options["json_file"] == "-")
     with store_of(settings) as store:
@@ -207,13 +207,9 @@ def _stored(
             before = baseline_of(after, store.runs())
         else:
             before, after = store.info(first.value), store.info(second.value)
-        refuse_strangers(before, after)
-        timings = store.timings(before.id), store.timings(after.id)
-        for run, found in zip((before, after), timings, strict=True):
-            if not found:
-                raise UsageProblem(f"run {run.id} has no timings: `convproof bench` makes some")
-        errors = tuple(errors_of(store.records(r.id)) for r in (before, after)) if before.info.seed == after.info.seed else ()
-    changes = stored_changes(*timings, errors)
+        ids = before.id, after.id
+        timings, records = [store.timings(i) for i in ids], [store.records(i) for i in ids]
+        changes = compared_runs((before, after), (timings[0], timings[1]), (records[0], records[1]))
     if selection:
         changes = [c for c in changes if any(fnmatch(c.case, s) for s in selection)]
     counts = Counter(record_of(c, strict=options["strict"]).verdict.status for c in changes)
@@ -222,7 +218,7 @@ def _stored(
         "these runs did not take turns: a drift of the machine between them looks like a change; `convproof compare` of two"
         " commits or backends says it with more power"
     ])  # fmt: skip
-    if not errors:
+    if before.info.seed != after.info.seed:
         console.print("errors were not compared: the runs have different seeds (pin them with --seed)")
     return code
 

@@ -21,12 +21,15 @@ import click
 
 from harness.cli.errors import UsageProblem
 from harness.records import Job, Record, Status
+from harness.samples import COMPARED
 
 if TYPE_CHECKING:
     from harness.catalogue import Case
     from harness.checks import Trial
     from harness.run.probe import ProbeReport
+    from harness.samples import Timing
     from harness.store import RunRow
+    from reports.changes import Change
 
 #: Pictures a backend; each of another case.
 PICTURES = 5
@@ -96,7 +99,17 @@ class Outputs:
             if record.job.case not in held and len(held) < PICTURES:
                 held[record.job.case] = record, trial
 
-    def write(self, run: RunRow, records: Sequence[Record], cases: Iterable[Case], reports: Sequence[ProbeReport] = ()) -> None:
+    def write(
+        self,
+        run: RunRow,
+        records: Sequence[Record],
+        cases: Iterable[Case],
+        reports: Sequence[ProbeReport] = (),
+        timings: Sequence[Timing] = (),
+        *,
+        changes: Sequence[Change] = (),
+        sampled: str | None = None,
+    ) -> None:
         """Write what was asked for.
 
         Parameters
@@ -107,22 +120,35 @@ class Outputs:
             The catalogue's.
         reports : sequence of ProbeReport
             Of the backends whose arrays were kept.
+        timings : sequence of Timing
+            What a benchmark measured in this run.
+        changes : sequence of Change
+            What a comparison with another run found.
+        sampled : str, optional
+            Case whose raw samples the page draws; without it the one whose figure is known worst.
         """
-        repeat = repeater(run)
+        repeat, bench = repeater(run), None
+        if timings or changes:
+            from reports.benchmark import benchmark
+
+            bench = benchmark(run, records, timings, changes)
         again = f"run {run.id} is stored: `convproof report {run.id}` writes it elsewhere"
         if self.junit is not None:
             from reports.junit import junit
 
-            _write("--junit", self.junit, junit(run, records, repeat), again)
+            _write("--junit", self.junit, junit(run, records, repeat, bench=bench), again)
         if self.markdown is not None:
             from reports.markdown import markdown
 
-            _write("--markdown", self.markdown, markdown(run, records, repeat), again)
+            _write("--markdown", self.markdown, markdown(run, records, repeat, bench=bench), again)
         if self.html is not None:
             from reports.page import page
 
             by_id = {c.id: c for c in cases}
-            text = page(run, records, by_id, repeat, self._pictures(by_id, reports))
+            try:
+                text = page(run, records, by_id, repeat, self._pictures(by_id, reports), bench, sampled)
+            except ImportError as error:
+                raise UsageProblem(f"--html: {error}") from error
             _write("--html", str(Path(self.html, PAGE)), text, again)
 
     def _pictures(self, cases: Mapping[str, Case], reports: Sequence[ProbeReport]) -> dict[Job, Any]:
@@ -158,6 +184,8 @@ def repeater(run: RunRow) -> Callable[[Job], str | None]:
     files: Mapping[str, str] = environment.get("files", {})
 
     def repeat(job: Job) -> str:
+        if job.check.startswith(COMPARED):  # two sides: the run's own words
+            return shlex.join(run.info.command)
         return shlex.join(repeat_words(job, backends.get(job.backend, {}).get("reference"), request, files))
 
     return repeat

@@ -61,6 +61,26 @@ def errors_of(records: Iterable[Record]) -> dict[tuple[str, str], float]:
     return {(case, backend): units for case, backend, units in found if units is not None}
 
 
+def compared_runs(
+    runs: tuple[RunRow, RunRow],
+    timings: tuple[Sequence[Timing], Sequence[Timing]],
+    records: tuple[Iterable[Record], Iterable[Record]],
+) -> list[Change]:
+    """The changes from one run to another; of errors too, where both computed on the same data.
+
+    Raises
+    ------
+    SideProblem
+        If they are of two machines or thread counts, or one has no timings.
+    """
+    refuse_strangers(*runs)
+    for run, found in zip(runs, timings, strict=True):
+        if not found:
+            raise SideProblem(f"run {run.id} has no timings: `convproof bench` makes some")
+    same_data = runs[0].info.seed == runs[1].info.seed
+    return stored_changes(*timings, [errors_of(r) for r in records] if same_data else ())
+
+
 def stored_changes(
     before: Sequence[Timing], after: Sequence[Timing], errors: Sequence[Mapping[tuple[str, str], float]] = ()
 ) -> list[Change]:
