@@ -84,6 +84,19 @@ def figure(processes: Sequence[Sequence[float]], confidence: float = CONFIDENCE)
     return Figure(median, low, high, n, len(held))
 
 
+def middle(processes: Sequence[Sequence[float]]) -> float:
+    """The median of all samples, without an interval; NaN without samples.
+
+    Examples
+    --------
+    >>> middle([[3.0, 1.0], [2.0]])
+    2.0
+    """
+    pooled = sorted(v for p in processes for v in p)
+    n = len(pooled)
+    return (pooled[(n - 1) // 2] + pooled[n // 2]) / 2 if n else nan
+
+
 @lru_cache(4096)
 def _ranks(n: int, confidence: float) -> tuple[int, int]:
     """The innermost order statistics (from 0) between which the median lies with that confidence; else the outermost."""

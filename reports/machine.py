@@ -81,7 +81,7 @@ def _load(noise: Mapping[str, Any]) -> str:
             said.append(f"{percent(noise[name])} of processor time {words}")
     load = noise.get("load", noise.get("loadavg"))
     if load is not None:
-        said.append(f"load {_joined(load) if isinstance(load, list | tuple) else load}")
+        said.append(f"load {_joined([f'{v:.1f}' for v in load]) if isinstance(load, list | tuple) else load}")
     return ", ".join(said)
 
 

@@ -7,7 +7,7 @@ from math import nan
 from typing import TYPE_CHECKING, Any
 
 from harness.samples import PHASE, Timing
-from harness.statistics import figure
+from harness.statistics import figure, middle
 from harness.store.rows import dumps
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def timing_row(run_id: str, timing: Timing) -> dict[str, Any]:
     refused = bool(timing.refused)
     wall = figure(() if refused else timing.of("wall"))
 
-    def middle(metric: str, state: str = "warm") -> float:
-        return nan if refused else figure(timing.of(metric, state)).median
+    def median(metric: str, state: str = "warm") -> float:
+        return nan if refused else middle(timing.of(metric, state))
 
     return {
         "run": run_id,
@@ -54,11 +54,11 @@ def timing_row(run_id: str, timing: Timing) -> dict[str, Any]:
         "device": timing.device,
         **{name: getattr(timing, name) for name in _TEXT},
         **{"seconds": wall.median, "low": wall.low, "high": wall.high, "samples": wall.samples, "processes": wall.processes},
-        **{f"{name}_seconds": middle(name) for name in ("cpu", "device")},
-        **{f"{name}_seconds": middle(PHASE + name) for name in ("pack", "transfer", "kernel", "copy")},
-        "cold_seconds": middle("wall", "cold"),
-        "setup_seconds": middle("setup", "cold"),
-        "setup_warm_seconds": middle("setup"),
+        **{f"{name}_seconds": median(name) for name in ("cpu", "device")},
+        **{f"{name}_seconds": median(PHASE + name) for name in ("pack", "transfer", "kernel", "copy")},
+        "cold_seconds": median("wall", "cold"),
+        "setup_seconds": median("setup", "cold"),
+        "setup_warm_seconds": median("setup"),
         "gflops": timing.flops / wall.median / 1e9 if wall.median > 0 else nan,
         "gbytes": timing.bytes / wall.median / 1e9 if wall.median > 0 else nan,
         "roof": nan if refused or timing.roof is None else timing.roof,
