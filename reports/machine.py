@@ -29,6 +29,8 @@ def machine_facts(made: Benchmark) -> Iterator[tuple[str, str]]:
         ("during the run", _load(_mapping(environment.get("noise")))),
         ("source", _source(_mapping(environment.get("git")))),
         ("packages", ", ".join(f"{n} {v}" for n, v in _mapping(environment.get("packages")).items())),
+        ("BLAS", environment.get("blas")),
+        ("variables", ", ".join(f"{n}={v}" for n, v in _mapping(environment.get("variables")).items())),
         ("fingerprint", made.run.info.host),
     ]
     for name, value in named:

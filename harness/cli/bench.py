@@ -143,6 +143,7 @@ def _carry_out(
     quiet: bool,
 ) -> tuple[int, str]:
     """Verify, time, store, show: exit code and run."""
+    from harness.cli.facts import blas, variables
     from harness.records import Status, exit_code
     from harness.timing.machine import Load, environment, governor_warnings
 
@@ -154,6 +155,8 @@ def _carry_out(
         "kind": "bench",
         "files": files_of(campaign.cases, request),
         "host_environment": facts,
+        "blas": blas(),
+        "variables": variables(),
         "roofs": {name: roof.as_data() for name, roof in roofs.items()},
         "unmeasured": unmeasured,
         "effort": {k: options[k] for k in ("precision", "seconds", "processes", "cold")},

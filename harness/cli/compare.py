@@ -112,6 +112,7 @@ def _request(settings: Settings, selection: Sequence[str], options: Mapping[str,
 
 
 def _live(settings: Settings, first: Named, second: Named, selection: Sequence[str], options: Mapping[str, Any]) -> int:
+    from harness.cli.facts import blas, variables
     from harness.cli.probing import worker_limits
     from harness.records import exit_code
     from harness.timing.compare import Comparison
@@ -127,6 +128,8 @@ def _live(settings: Settings, first: Named, second: Named, selection: Sequence[s
         more = {
             "kind": "compare",
             "host_environment": facts,
+            "blas": blas(),
+            "variables": variables(),
             "sides": [[asdict(s) for s in pair] for pair in sides],
             "trial": {k: options[k] for k in ("pairs", "samples", "seconds", "least", "confidence", "clock", "planted")},
             "limits": {"timeout": settings.timeout, "memory": settings.memory, "threads": options["threads"]},

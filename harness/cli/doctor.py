@@ -75,6 +75,7 @@ def environment(settings: Settings) -> dict[str, str]:
     held |= facts.packages()
     held["BLAS"] = facts.blas()
     held["ld"] = facts.linker() or "not found"
+    held["valgrind"] = facts.valgrind() or "not found: `compare --instructions` needs it (apt-get install valgrind)"
     held["settings"] = str(settings.source or "defaults: no convproof.toml, no [tool.convproof]")
     held["store"] = f"{store} ({format_bytes(store.stat().st_size)})" if store.is_file() else f"{store} (not made yet)"
     held["workers"] = f"{settings.workers} of {settings.threads} threads, {format_bytes(settings.memory)} each"

@@ -16,7 +16,10 @@ from pathlib import Path
 from harness.run.limits import usable_cores
 
 #: Distributions whose versions can change a result or a timing.
-PACKAGES = ("convproof", "numpy", "numba", "llvmlite", "scipy", "pyopencl", "pocl-binary-distribution", "ml_dtypes", "pandas")
+PACKAGES = (
+    "convproof", "numpy", "numba", "llvmlite", "scipy", "pyopencl", "pocl-binary-distribution", "intel-opencl-rt", "ml_dtypes",
+    "pandas", "torch", "onnxruntime",
+)  # fmt: skip
 #: Variables that choose a driver, a cache or a store; those that set threads are `harness.run.limits`'s.
 VARIABLES = ("PYOPENCL_CTX", "OCL_ICD_VENDORS", "POCL_DEVICES", "POCL_CACHE_DIR", "NUMBA_CACHE_DIR", "CONVPROOF_STORE")
 
@@ -101,6 +104,11 @@ def memfd() -> str:
 def linker() -> str | None:
     """Where `ld` is, with which PoCL links its kernels; None where there is none."""
     return shutil.which("ld") or shutil.which("ld.lld")
+
+
+def valgrind() -> str | None:
+    """Where valgrind is, which counts instructions; None where there is none."""
+    return shutil.which("valgrind")
 
 
 def folder_bytes(folder: Path) -> int:
