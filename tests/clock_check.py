@@ -56,9 +56,7 @@ def bare(work, count):
 def main():
     """Print a row for each duration; 1 if one disagrees."""
     bad = 0
-    print(
-        "| call | bare loop | bench | ratio, by turns | ratio, the same calls | cost of a sample |\n|---|---|---|---|---|---|"
-    )
+    print("| call | bare loop | bench | ratio, by turns | ratio, the same calls |\n|---|---|---|---|---|")
     for seconds, turns in CALLS.items():
         timed, work = Timed(-1), Work(seconds)
         timed._prepared, timed._arguments = work, (None,) * 4
