@@ -238,6 +238,8 @@ def test_a_benchmark_is_neither_resumed_nor_repeated_as_a_verification(store):
         (("basic-rank-*", "--profile", "true"), "--profile takes one case"),
         (("basic-rank-2d", "--profile", "/no/such/profiler"), "--profile /no/such/profiler"),
         (("invalid-*",), "nothing to time"),
+        (("basic-rank-2d", "--json", "/no/such/f.json"), "--json /no/such/f.json"),
+        (("basic-rank-2d", "--json", "-", "--markdown", "-"), "both want standard output"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(store, words, text):

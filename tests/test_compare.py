@@ -237,6 +237,7 @@ def test_an_edited_case_and_a_refused_figure_are_not_compared(store):
         (("commit:nope", "commit:nope2"), "repository"),
         (("--aa", "basic-rank-2d"), "--aa compares a backend with itself"),
         (("im2col", "fft", "nosuchcase"), "nosuchcase"),
+        (("im2col", "fft", "--json", "/no/such/f.json"), "--json /no/such/f.json"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(store, words, text):

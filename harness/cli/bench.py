@@ -16,6 +16,7 @@ from harness.cli.errors import UsageProblem
 from harness.cli.outputs import Outputs, report_options
 from harness.cli.request import Request, from_options
 from harness.cli.running import (
+    check_json,
     checks_named,
     files_of,
     missing_backends,
@@ -70,7 +71,9 @@ def command(**options: Any) -> None:
     """
     oracle_threads()
     settings = load_settings()
-    outputs = Outputs({**options, "list_only": False, "in_process": False})
+    plain = {**options, "list_only": False, "in_process": False}
+    check_json(plain)
+    outputs = Outputs(plain)
     sys.exit(_bench(settings, options, outputs))
 
 

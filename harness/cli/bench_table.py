@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from harness.cli.console import clean, print_table
-from harness.cli.errors import UsageProblem
+from harness.cli.running import put_json
 from harness.cli.units import format_bytes, format_seconds
 from harness.samples import Timing
 from harness.store.timing_frames import timing_row
@@ -72,14 +68,7 @@ def write_timings(
     for row, timing in zip(rows, timings, strict=True):
         row["details"] = dict(timing.details)
     data = {"run": run_id, "exit_code": code, "noise": dict(noise), "warnings": list(warnings), "timings": rows}
-    text = json.dumps(data, indent=1, allow_nan=False)
-    if target == "-":
-        click.echo(text)
-        return
-    try:
-        Path(target).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageProblem(f"--json {target}: {error.strerror}; name a file that can be written, or -") from None
+    put_json(target, data)
 
 
 def _means(console: Console, rows: Sequence[Mapping[str, Any]], baseline: str) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +16,7 @@ from harness.cli.compare_table import finding_data, record_of, show_changes, sho
 from harness.cli.console import clean, is_plain, make_console
 from harness.cli.errors import UsageProblem
 from harness.cli.request import Request, from_options
-from harness.cli.running import oracle_threads, run_info
+from harness.cli.running import check_json, oracle_threads, put_json, run_info
 from harness.cli.settings import Settings, load_settings
 from harness.cli.units import Percent, Seconds
 
@@ -65,6 +63,7 @@ def command(words: tuple[str, ...], **options: Any) -> None:
     """
     oracle_threads()
     settings = load_settings()
+    check_json({**options, "list_only": False, "in_process": False})
     if options["planted"] and options["instructions"]:
         raise UsageProblem("--planted spins by the clock, which --instructions does not have: leave one of them out")
     if options["aa"]:
@@ -253,11 +252,7 @@ def _examine(settings: Settings, words: Sequence[str], options: Mapping[str, Any
         told.append(data)
         code = max(code, int(data["bad"]))
     if options["json_file"]:
-        text = json.dumps(told, indent=1)
-        if options["json_file"] == "-":
-            click.echo(text)
-        else:
-            Path(options["json_file"]).write_text(text + "\n", encoding="utf-8")
+        put_json(options["json_file"], told)
     return code
 
 

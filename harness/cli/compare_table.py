@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from harness.cli.console import clean, print_table
-from harness.cli.errors import UsageProblem
+from harness.cli.running import put_json
 from harness.cli.units import format_seconds
 from harness.records import Job, Record, Status, Verdict
 from harness.samples import COMPARED
@@ -108,14 +104,7 @@ def finding_data(change: Change) -> dict[str, Any]:
 def write_changes(target: str, changes: Sequence[Change], code: int, warnings: Sequence[str]) -> None:
     """Write changes as JSON to a file, or to `-`."""
     data = {"exit_code": code, "warnings": list(warnings), "changes": [finding_data(c) for c in changes]}
-    text = json.dumps(data, indent=1, allow_nan=False)
-    if target == "-":
-        click.echo(text)
-        return
-    try:
-        Path(target).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UsageProblem(f"--json {target}: {error.strerror}; name a file that can be written, or -") from None
+    put_json(target, data)
 
 
 def _interval(change: Change) -> str:

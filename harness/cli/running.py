@@ -125,6 +125,17 @@ def write_json(target: str, store: Store, run_id: str, request: Request, code: i
         "request": request.as_data(),
         "records": [record_data(r) for r in store.records(run_id)],
     }
+    put_json(target, data)
+
+
+def put_json(target: str, data: Any) -> None:
+    """Write data as JSON to a file, or to standard output for `-`.
+
+    Raises
+    ------
+    UsageProblem
+        If the file cannot be written.
+    """
     text = json.dumps(data, indent=1, allow_nan=False)
     if target == "-":
         click.echo(text)
