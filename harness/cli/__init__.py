@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("harness.cli.explain", "Say what is wrong with an output, and where."),
     "repro": ("harness.cli.repro", "Repeat one job and show what it computed."),
     "report": ("harness.cli.report_run", "Write a stored run as JUnit XML, Markdown or a page."),
-    "asv-export": ("harness.cli.asv_export", "Write a stored benchmark run as results of airspeed velocity (asv)."),
+    "asv-export": ("harness.cli.asv_export", "Write a stored benchmark as results of asv."),
     "show": ("harness.cli.show", "Draw a case as a matrix or a picture."),
     "list": ("harness.cli.list", "List backends, devices, cases, suites or checks."),
     "selftest": ("harness.cli.selftest", "Plant faults and see which check kills each."),
@@ -84,7 +84,7 @@ _EPILOG = "Exit codes: 0 all that was wanted passes; 1 something fails; 2 usage;
 main = LazyGroup(
     COMMANDS,
     name="convproof",
-    help="Says whether an implementation of convolution is right, how wrong it is, and why.",
+    help="Says whether an implementation of convolution is right, how wrong it is, why, and how fast.",
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

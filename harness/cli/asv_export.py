@@ -15,7 +15,7 @@ from harness.cli.settings import load_settings
 _RESULTS = Path(".asv", "results")
 
 
-@click.command("asv-export", short_help="Write a stored benchmark run as results of airspeed velocity (asv).")
+@click.command("asv-export", short_help="Write a stored benchmark as results of asv.")
 @click.argument("run")
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False), help="asv's results_dir; .asv/results of --repo.")
 @click.option(
@@ -25,7 +25,7 @@ _RESULTS = Path(".asv", "results")
 @click.option("--machine", default="", metavar="NAME", help="A name for the machine, instead of its processor's.")
 @click.option("--dirty-ok", is_flag=True, help="Take a tree with changes for its commit.")
 def command(run: str, results: Path | None, repo: Path, commit: str, machine: str, dirty_ok: bool) -> None:
-    """Write a stored benchmark run as results of airspeed velocity (asv).
+    """Write a stored benchmark as results of asv.
 
     RUN is as for `convproof runs`. Time, GFLOP/s and the error in units of its bound, of every case on every backend,
     join what the folder holds of the commit; `python -m reports.benchmarks.publish` makes the page and fails on a
