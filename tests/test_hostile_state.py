@@ -59,8 +59,9 @@ def test_what_cannot_be_asked_to_leave_is_killed(verdicts, name):  # noqa: F811
 def test_a_slow_leak_ends_as_oom_and_the_rest_is_run_in_a_new_worker(verdicts):  # noqa: F811
     found = verdicts(hostile("leaks"))
     assert {v.status for v in found.values()} <= {PASS, OOM, NOT_RUN}
-    assert sum(v.status is OOM for v in found.values()) >= 1
-    assert sum(v.status is PASS for v in found.values()) > len(found) / 2
+    order = [v.status for v in found.values()]
+    assert OOM in order
+    assert PASS in order[order.index(OOM) :]  # how many depends on when the poll looks
 
 
 def test_no_comparison_is_made_in_its_process(verdicts):  # noqa: F811

@@ -36,6 +36,8 @@ from harness.run.worker import main as worker_main
 
 _PRELOAD = ["numpy", "harness.run.worker", "ctypes", "ml_dtypes"]
 _POLL = 0.05
+#: Seconds between attempts to start a worker where the fork server does not answer.
+_PAUSES = (0.0, 0.05, 0.2, 1.0)
 _LOG_TAIL = 1500
 _LOG_LIMIT = 1 << 20
 #: What a process holds that RLIMIT_DATA counts, and shared memory, which it does not.
@@ -76,10 +78,7 @@ class WorkerProcess:
         self._log = Arena().fd
         fcntl.fcntl(self._log, fcntl.F_SETFL, os.O_APPEND)  # so that trimming it frees memory
         try:
-            try:
-                self._conn, self._process = _start(self.arena.fd, self._log, limits)
-            except EOFError:  # the fork server has been killed: the next start makes another
-                self._conn, self._process = _start(self.arena.fd, self._log, limits)
+            self._conn, self._process = _started(self.arena.fd, self._log, limits)
             self._poll = select.poll()  # one for life: making a selector costs more than a round trip
             self._fd = self._conn.fileno()
             self._poll.register(self._fd, select.POLLIN)
@@ -186,6 +185,16 @@ class WorkerProcess:
         if getattr(self, "_log", -1) >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._log)
+
+
+def _started(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProcess]:
+    """A new worker; a fork server that has been killed is replaced once the system has buried it."""
+    for pause in _PAUSES:
+        try:
+            return _start(arena, log, limits)
+        except (EOFError, ConnectionError):
+            time.sleep(pause)
+    return _start(arena, log, limits)
 
 
 def _start(arena: int, log: int, limits: Limits) -> tuple[Connection, BaseProcess]:
