@@ -162,6 +162,8 @@ def ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], confidence: 
     seed : int
         Of the resampling, so that a stored comparison gives the same interval again.
 
+    Times that are not above 0 give no ratio.
+
     Examples
     --------
     >>> r = ratio([([1.0, 1.01, 0.99] * 5, [1.1, 1.11, 1.09] * 5)] * 5)
@@ -169,7 +171,7 @@ def ratio(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], confidence: 
     (1.1, True, 1.0)
     """
     kept = [(np.asarray(a, float), np.asarray(b, float)) for a, b in pairs if len(a) and len(b)]
-    if not kept:
+    if not kept or not all(np.all((v > 0) & np.isfinite(v)) for pair in kept for v in pair):
         return Ratio(nan, nan, nan, (), 1.0)
     rng = np.random.default_rng(seed)
     logs = np.array([log(np.median(b) / np.median(a)) for a, b in kept])
@@ -195,7 +197,7 @@ def separate_ratio(
     (1.2, True, 0.0)
     """
     sides = [[np.asarray(p, float) for p in side if len(p)] for side in (before, after)]
-    if not all(sides):
+    if not all(sides) or not all(np.all((p > 0) & np.isfinite(p)) for side in sides for p in side):
         return Ratio(nan, nan, nan, (), 1.0)
     rng = np.random.default_rng(seed)
     logs = [np.log([np.median(p) for p in side]) for side in sides]
@@ -279,6 +281,7 @@ def discoveries(ps: Sequence[float], rate: float = 0.05) -> list[bool]:
     >>> discoveries([0.001, 0.03, 0.2, 0.012])
     [True, True, False, True]
     """
+    ps = [1.0 if p != p else p for p in ps]  # noqa: PLR0124 - what is not known is no discovery
     order = sorted(range(len(ps)), key=lambda i: ps[i])
     last = max((rank for rank, i in enumerate(order, 1) if ps[i] <= rate * rank / len(ps)), default=0)
     stands = set(order[:last])

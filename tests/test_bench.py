@@ -1,6 +1,8 @@
 """`convproof bench`: what a figure rests on, and what gets none."""
 
 import json
+import os
+import re
 import time
 from pathlib import Path
 
@@ -76,16 +78,47 @@ def test_a_right_backend_gets_series_of_every_kind():
     [
         ("wrong", Status.FAIL, "before the timing: "),
         ("later", Status.FAIL, "the output timed last: "),
-        ("once", Status.FAIL, "outputs were never written"),
+        ("once", Status.FAIL, "timed calls left their output as it was"),
+        ("fourth", Status.FAIL, "timed calls left their output as it was"),
+        ("packs", Status.FAIL, "work is kept"),
+        ("garbage", Status.ERROR, "its reply cannot be read"),
+        ("endless", Status.FAIL, "phases or device times that are no durations"),
         ("dies", Status.CRASH, "its process exited with code 3"),
         ("raises", Status.ERROR, "RuntimeError: tired"),
-        ("keeps", Status.FAIL, "results are kept"),
+        ("keeps", Status.FAIL, "work is kept"),
     ],
 )
 def test_a_backend_that_fools_the_clock_gets_no_figure(name, status, text):
     verdict = measured(name).verdict
     assert verdict.status is status, verdict
     assert text in verdict.message, verdict
+
+
+def test_an_output_that_is_written_after_the_return_is_refused():
+    verdict = measured("afterwards").verdict
+    assert verdict.status is Status.FAIL, verdict
+    assert re.search("changed after run|left their output as it was|never written", verdict.message), verdict
+
+
+@pytest.mark.skipif(os.cpu_count() < 2, reason="there is no other core to go to")
+def test_one_that_leaves_its_cores_is_refused():
+    (report,) = probe_all([reference("elsewhere")], LIMITS)
+    bench = Bench([Pair(CASE, report, report.devices[0])], LIMITS, QUICK, processes=1)
+    ((timing, record),) = bench.results()
+    assert record.verdict.status is Status.FAIL
+    assert "runs on the cores" in timing.refused
+
+
+def test_what_one_case_leaves_behind_is_not_charged_to_the_next():
+    (report,) = probe_all([reference("later")], LIMITS)
+    other = next(c for c in load_catalogue().cases if c.id == "basic-rank-1d")
+    pairs = [Pair(c, report, report.devices[0]) for c in (CASE, other)]
+    started = []
+    held = Bench(pairs, LIMITS, QUICK, processes=1)
+    for timing, record in held.results():
+        started.append((timing.case, record.verdict.message))
+    assert len(started) == 2
+    assert not any("__exit__" in text for _, text in started)
 
 
 def test_one_that_hangs_while_it_is_timed_costs_its_time_limit_and_no_more(monkeypatch):
@@ -238,6 +271,9 @@ def test_a_benchmark_is_neither_resumed_nor_repeated_as_a_verification(store):
         (("basic-rank-*", "--profile", "true"), "--profile takes one case"),
         (("basic-rank-2d", "--profile", "/no/such/profiler"), "--profile /no/such/profiler"),
         (("invalid-*",), "nothing to time"),
+        (("basic-rank-2d", "--threads", "999"), "this process may use"),
+        (("basic-rank-2d", "--profile", '"x'), "No closing quotation"),
+        (("basic-rank-2d", "--profile", ""), "--profile is empty"),
         (("basic-rank-2d", "--json", "/no/such/f.json"), "--json /no/such/f.json"),
         (("basic-rank-2d", "--json", "-", "--markdown", "-"), "both want standard output"),
     ],

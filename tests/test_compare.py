@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from timed_backends import reference
@@ -17,7 +18,8 @@ from harness.store import RunInfo, Store, load
 from harness.timing.compare import Comparison, Trial
 from harness.timing.process import Side, SideProblem
 from harness.timing.rule import Finding
-from harness.timing.sides import worktree
+from harness.timing.sides import PREFIX, worktree
+from harness.timing.stored import stored_changes
 
 LIMITS = Limits(seconds=10.0, threads=1)
 CASE = next(c for c in load_catalogue().cases if c.id == "basic-rank-2d")
@@ -88,6 +90,12 @@ def test_the_time_of_what_is_wrong_or_refused_is_not_compared(after, finding, te
     assert changes["time"].finding is finding, changes["time"]
     assert text in changes["time"].note
     assert "error" not in changes
+
+
+def test_time_that_is_spent_waiting_is_seen():
+    changes, _ = found("waits1", "waits3")
+    assert changes["time"].clock == "wall"
+    assert changes["time"].finding is Finding.SLOWER, changes["time"]
 
 
 def test_a_side_that_cannot_be_loaded_is_said_with_its_cause():
@@ -165,6 +173,38 @@ def test_a_file_that_a_commit_lacks_is_said(repository):
     assert "other.py is not in that commit" in result.output
 
 
+def test_code_that_is_not_the_commits_is_refused(repository):
+    """`im2col` is installed: each commit would be measured by the same."""
+    result = compare("HEAD~1", "HEAD", "basic-rank-2d", "-b", "im2col")
+    assert result.exit_code == 2
+    assert "which is not in the commit" in result.output
+    assert git(repository, "worktree", "list").count("\n") == 0
+
+
+def test_a_package_of_the_repository_is_each_commits_own_though_it_lies_in_a_folder_that_is_on_the_path(
+    repository, monkeypatch
+):
+    (repository / "lib").mkdir()
+    for times in (1, 4):
+        text = (repository / "kernels.py").read_text()
+        (repository / "lib" / "mykernels.py").write_text(text.replace("range(4)", f"range({times})"))
+        git(repository, "add", ".")
+        git(repository, "commit", "-q", "-m", "in a folder")
+    monkeypatch.syspath_prepend(str(repository / "lib"))
+    result = compare("HEAD~1", "HEAD", "basic-rank-2d", "-b", "mykernels:backend", *QUICK)
+    assert result.exit_code == 1, result.output
+    assert "SLOWER" in result.output
+
+
+def test_the_checkout_of_a_process_that_was_killed_is_removed_by_the_next(repository, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / f"{PREFIX}4194305-x"  # beyond the largest process id
+    git(repository, "worktree", "add", "-q", "--detach", str(left), "HEAD")
+    with worktree("HEAD", repository):
+        assert not left.exists()
+    assert git(repository, "worktree", "list").count("\n") == 0
+
+
 def test_a_checkout_is_removed_though_the_comparison_fails(repository):
     commit = git(repository, "rev-parse", "HEAD")
     with pytest.raises(RuntimeError), worktree(commit, repository) as place:  # noqa: PT012
@@ -180,17 +220,19 @@ def test_two_interpreters_are_compared(store):
 
 
 # --- stored runs --------------------------------------------------------------------------------------
-def stored(path, factor, host="h", seed=1, refused="", digest="d", threads=1):
+def stored(path, factor, host="h", seed=1, refused="", digest="d", threads=1, processes=3):
     """A run of one figure, 1 ms times `factor`."""
     series = [
         Series(metric, "warm", n, tuple(1e-3 * factor * (1 + 0.001 * i + 0.002 * n) for i in range(30)))
-        for n in range(3)
+        for n in range(processes)
         for metric in ("wall", "cpu")
     ]
     with Store.open(path) as store:
         environment = {"kind": "bench", "limits": {"threads": threads}}
         run = store.begin(RunInfo(seed=seed, host=host, environment=environment))
-        store.write_timing(run, Timing("basic-rank-2d", "mine", "cpu", tuple(series), refused=refused, digest=digest))
+        store.write_timing(
+            run, Timing("basic-rank-2d", "mine", "cpu", tuple(series), refused=refused, threads=threads, digest=digest)
+        )
         store.finish(run, 0, 1.0)
     return run
 
@@ -226,6 +268,27 @@ def test_an_edited_case_and_a_refused_figure_are_not_compared(store):
     assert "WRONG" in refused.output
 
 
+def test_stored_runs_of_other_threads_or_few_processes_are_no_alarm(store):
+    a = stored(store, 1.0)
+    threads = compare(a, stored(store, 1.5, threads=2))
+    assert threads.exit_code == 3
+    assert "1 threads before, 2 after" in threads.output
+    few = compare(a, stored(store, 1.5, processes=2))
+    assert few.exit_code == 0
+    assert "fewer than 3 processes" in few.output
+
+
+def test_an_alarm_of_one_stored_case_in_many_has_to_be_certain_beside_them():
+    rng = np.random.default_rng(0)
+
+    def run(n):
+        noisy = [Series("wall", "warm", k, tuple(rng.normal(1e-3, 1e-6, 9) * np.exp(rng.normal(0, 0.04)))) for k in range(3)]
+        return Timing(f"case-{n}", "b", "cpu", tuple(noisy), threads=2)
+
+    findings = [c.finding for c in stored_changes([run(n) for n in range(300)], [run(n) for n in range(300)])]
+    assert findings.count(Finding.SLOWER) + findings.count(Finding.FASTER) <= 3
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -237,6 +300,8 @@ def test_an_edited_case_and_a_refused_figure_are_not_compared(store):
         (("commit:nope", "commit:nope2"), "repository"),
         (("--aa", "basic-rank-2d"), "--aa compares a backend with itself"),
         (("im2col", "fft", "nosuchcase"), "nosuchcase"),
+        (("im2col", "fft", "--instructions", "--clock", "device"), "--instructions takes no times"),
+        (("im2col", "fft", "--threads", "999"), "this process may use"),
         (("im2col", "fft", "--json", "/no/such/f.json"), "--json /no/such/f.json"),
     ],
 )

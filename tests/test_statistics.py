@@ -134,3 +134,11 @@ def test_runs_that_did_not_take_turns_are_compared_by_their_processes():
     assert made.low > 1.1
     assert len(made.pairs) == 3
     assert np.isnan(separate_ratio([], sides[1]).value)
+
+
+def test_times_that_are_not_above_0_give_no_ratio_and_no_discovery():
+    for bad in ([0.0] * 5, [-1.0] * 5, [np.nan] * 5):
+        assert np.isnan(ratio([([1.0] * 5, bad)] * 3).value)
+        assert np.isnan(separate_ratio([[1.0] * 5], [bad]).value)
+    assert discoveries([np.nan, 0.001]) == [False, True]
+    assert error_finding([0.4], [np.nan])[0] is Finding.LESS_ACCURATE

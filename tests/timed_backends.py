@@ -1,6 +1,7 @@
 """Backends that behave in one stated way when they are timed; tests reach them by `FILE.py:NAME` (`reference`)."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -129,3 +130,91 @@ class _PhasedPrepared(_OncePrepared):
 
 
 phased = _Phased()
+
+
+# --- backends of `run(x, w, b, out)` itself ------------------------------------------------------------
+class _Own:
+    """A backend whose `run` is a function of the prepared object and the arrays."""
+
+    def __init__(self, name, run):
+        self.info, self._run = from_function(name, compute, LIMITS).info, run
+
+    def probe(self):
+        return Probe((Device("cpu"),))
+
+    def workspace_bytes(self, spec, /):
+        return 0
+
+    def prepare(self, spec, device, /):
+        return _OwnPrepared(spec, self._run)
+
+
+class _OwnPrepared(_OncePrepared):
+    def __init__(self, spec, run):
+        super().__init__(spec)
+        self._run = run
+
+    def run(self, x, w, b, out, /):
+        self.calls += 1
+        self._run(self, x, w, b, out)
+
+
+def _every_fourth(self, x, w, b, out):
+    if self.calls % 4 == 0 or self.calls <= PATIENCE:
+        out[...] = compute(self.spec, x, w, b)
+
+
+def _afterwards(self, x, w, b, out):
+    def work():
+        time.sleep(0.0005)
+        out[...] = compute(self.spec, x, w, b)
+
+    if self.calls <= 2:
+        out[...] = compute(self.spec, x, w, b)
+    else:
+        threading.Thread(target=work).start()
+
+
+def _packs(self, x, w, b, out):
+    """Looks at the weights, and spends 5 ms where they are new."""
+    if getattr(self, "packed", None) != w.tobytes():
+        time.sleep(0.005)
+        self.packed = w.tobytes()
+    out[...] = compute(self.spec, x, w, b)
+
+
+def _garbage(self, x, w, b, out):
+    for fd in range(3, 64):
+        try:
+            os.write(fd, b"noise\n")
+        except OSError:
+            continue
+    out[...] = compute(self.spec, x, w, b)
+
+
+def _endless(self, x, w, b, out):
+    out[...] = compute(self.spec, x, w, b)
+    self.phases = {"copy": float("inf")}
+
+
+def _waits(seconds):
+    def run(self, x, w, b, out):
+        time.sleep(seconds)
+        out[...] = compute(self.spec, x, w, b)
+
+    return run
+
+
+def _elsewhere(self, x, w, b, out):
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    out[...] = compute(self.spec, x, w, b)
+
+
+fourth = _Own("fourth", _every_fourth)
+afterwards = _Own("afterwards", _afterwards)
+packs = _Own("packs", _packs)
+garbage = _Own("garbage", _garbage)
+endless = _Own("endless", _endless)
+waits1 = _Own("waits1", _waits(0.001))
+waits3 = _Own("waits3", _waits(0.003))
+elsewhere = _Own("elsewhere", _elsewhere)

@@ -23,6 +23,7 @@ from harness.cli.running import (
     oracle_directory,
     oracle_threads,
     refuse_equal_names,
+    refuse_more_threads,
     refuse_unknown_device,
     run_info,
 )
@@ -71,6 +72,7 @@ def command(**options: Any) -> None:
     """
     oracle_threads()
     settings = load_settings()
+    refuse_more_threads(options["threads"])
     plain = {**options, "list_only": False, "in_process": False}
     check_json(plain)
     outputs = Outputs(plain)
@@ -87,7 +89,7 @@ def _bench(settings: Settings, options: dict[str, Any], outputs: Outputs) -> int
             raise UsageProblem(
                 f"--baseline {options['baseline']!r} is not among the backends that are timed: {', '.join(names)}"
             )
-        if options["profile"]:
+        if options["profile"] is not None:
             return _profile(campaign, request, options)
         with Store.open(default_path(settings.store)) as store:
             code, run_id = _carry_out(campaign, request, settings, options, store, started, bool(outputs.to_stdout))
@@ -156,6 +158,7 @@ def _carry_out(
     facts = environment()
     more = {
         "kind": "bench",
+        "limits": {"timeout": settings.timeout, "memory": settings.memory, "threads": campaign.options.limits.threads},
         "files": files_of(campaign.cases, request),
         "host_environment": facts,
         "blas": blas(),
@@ -330,5 +333,10 @@ def _profile(campaign: Campaign, request: Request, options: Mapping[str, Any]) -
         raise UsageProblem(f"--profile takes one case on one backend and device, this is {len(plan.batches)}: name both")
     batch = plan.batches[0]
     report = campaign.reports[batch.backend]
-    words = shlex.split(options["profile"])
+    try:
+        words = shlex.split(options["profile"])
+    except ValueError as error:
+        raise UsageProblem(f"--profile {options['profile']}: {error}") from None
+    if not words:
+        raise UsageProblem("--profile is empty: name a command, as 'perf record -g --'")
     return profile(words, batch.case, report.reference, batch.device, campaign.options.limits, request.seed, options["seconds"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from harness.cli.compare_table import finding_data, record_of, show_changes, sho
 from harness.cli.console import clean, is_plain, make_console
 from harness.cli.errors import UsageProblem
 from harness.cli.request import Request, from_options
-from harness.cli.running import check_json, oracle_threads, put_json, run_info
+from harness.cli.running import check_json, oracle_threads, put_json, refuse_more_threads, run_info
 from harness.cli.settings import Settings, load_settings
 from harness.cli.units import Percent, Seconds
 
@@ -64,6 +65,10 @@ def command(words: tuple[str, ...], **options: Any) -> None:
     oracle_threads()
     settings = load_settings()
     check_json({**options, "list_only": False, "in_process": False})
+    refuse_more_threads(options["threads"])
+    signal.signal(signal.SIGTERM, _interrupted)  # checkouts are removed, as on Ctrl-C
+    if options["instructions"] and options["clock"] != "auto":
+        raise UsageProblem("--instructions takes no times: leave out --clock")
     if options["planted"] and options["instructions"]:
         raise UsageProblem("--planted spins by the clock, which --instructions does not have: leave one of them out")
     if options["aa"]:
@@ -133,15 +138,15 @@ def _live(settings: Settings, first: Named, second: Named, selection: Sequence[s
             "trial": {k: options[k] for k in ("pairs", "samples", "seconds", "least", "confidence", "clock", "planted")},
             "limits": {"timeout": settings.timeout, "memory": settings.memory, "threads": options["threads"]},
         }
+        limits, trial = worker_limits(settings, threads=options["threads"]), _trial(options)
+        comparisons = [Comparison(*pair, cases, limits, trial, seed=request.seed, device=options["device"]) for pair in sides]
+        for comparison in comparisons:
+            comparison.check()
         run_id = store.begin(run_info(request, (), settings, len(cases) * len(sides), **more))
         notes.print(clean(f"run {run_id}  seed {request.seed}  {len(cases)} cases: {first.word} against {second.word}"))
         load = Load.start()
         try:
-            for before, after in sides:
-                limits = worker_limits(settings, threads=options["threads"])
-                comparison = Comparison(
-                    before, after, cases, limits, _trial(options), seed=request.seed, device=options["device"]
-                )
+            for comparison in comparisons:
                 made = counted_changes(comparison) if options["instructions"] else _watched(comparison, notes)
                 changes += made
                 store.write(run_id, [record_of(c, strict=options["strict"]) for c in made])
@@ -258,3 +263,7 @@ def _examine(settings: Settings, words: Sequence[str], options: Mapping[str, Any
 
 def _progress(notes: Console, trust: Trust) -> None:
     notes.print(f"{len(trust.first)} comparisons, {trust.seconds:.0f} s")
+
+
+def _interrupted(number: int, frame: object) -> None:
+    raise KeyboardInterrupt

@@ -75,6 +75,14 @@ def refuse_unknown_device(reports: Sequence[ProbeReport], wanted: str | None) ->
         raise UsageProblem(f"no device matches {wanted!r}: the devices are {names}{hint}")
 
 
+def refuse_more_threads(threads: int | None) -> None:
+    """Raise `UsageProblem` where more threads are asked for than may run at once: their times would be those of waiting."""
+    from harness.run.limits import usable_cores
+
+    if threads is not None and threads > usable_cores():
+        raise UsageProblem(f"--threads {threads}: this process may use {usable_cores()} cores")
+
+
 def missing_backends(reports: Sequence[ProbeReport], request: Request, settings: Settings) -> list[str]:
     """Backends that were named, by the command line or the settings, and are unavailable."""
     from harness.cli.probing import references

@@ -59,6 +59,7 @@ class _Progress:
     stopped: list[str] = field(default_factory=list)
     verdict: Verdict | None = None
     peak_bytes: int | None = None
+    waits: float = 0.0
     seconds: float = 0.0
 
 
@@ -146,6 +147,8 @@ class Bench:
                 except (WorkerGone, Troubled) as e:
                     status = e.status if isinstance(e, WorkerGone) else Status.ERROR
                     made = Measured(verdict=Verdict(status, f"its timed process could not be loaded: {e}"))
+                if made.verdict.status is not Status.PASS and process is not None:
+                    process.close()  # what a failure leaves behind would be charged to the next case
                 self._note(pair, made)
                 known.seconds += time.perf_counter() - start
                 yield self.timing(pair), self.record(pair)
@@ -167,6 +170,7 @@ class Bench:
         known.series += made.series
         known.stopped += [made.stopped] if made.stopped else []
         known.verdict = made.verdict
+        known.waits = max(known.waits, made.waits)
         known.peak_bytes = max((b for b in (known.peak_bytes, made.peak_bytes) if b is not None), default=None)
         if made.verdict.status is Status.PASS and (reason := self._beyond(pair)):
             known.verdict = Verdict(Status.FAIL, reason, compared=made.verdict.compared, mismatches=made.verdict.compared)
@@ -204,6 +208,7 @@ class Bench:
             "cores": list(self.cores),
             "stopped": known.stopped,
             "bench_seconds": known.seconds,
+            "waits": known.waits,
         }
         return Timing(
             pair.case.id,

@@ -18,12 +18,18 @@ import mmap
 import os
 import sys
 import traceback
+import zlib
 from itertools import repeat
+from resource import RUSAGE_SELF, getrusage
 from time import perf_counter_ns, process_time_ns, thread_time_ns
 from typing import Any
 
 #: The order of the arguments of `Prepared.run`.
 ARGUMENTS = ("x", "w", "b", "out")
+#: What stands in one element of a float's output before each timed call: all bits set, a NaN of no computation.
+POISON = -1
+#: Elements of the output that take turns at that.
+PROBES = 7
 #: Seconds an unit of the clocks.
 NANO = 1e-9
 
@@ -38,6 +44,7 @@ class Timed:
         self._arrays: dict[str, Any] = {}
         self._arguments: tuple[Any, ...] = ()
         self._scrub: Any = None
+        self._probes: list[Any] = []
 
     def load(self, reference: str) -> dict[str, Any]:
         """Import the backend and probe it."""
@@ -49,7 +56,7 @@ class Timed:
         devices = [{**{n: getattr(d, n) for n in names}, "properties": dict(d.properties)} for d in found.devices]
         algorithm = {n: getattr(info.algorithm, n) for n in ("kind", "m", "r", "points")}
         facts = {"name": info.name, "version": info.version, "algorithm": algorithm, "devices": devices}
-        return {**facts, "reason": found.reason, "hint": found.hint}
+        return {**facts, "reason": found.reason, "hint": found.hint, "file": _file_of(reference)}
 
     def why_not(self, spec: dict[str, Any]) -> dict[str, Any]:
         """Why the backend does not take a specification, or None."""
@@ -72,6 +79,7 @@ class Timed:
             name: np.ndarray(tuple(shape), numpy_dtype(kind), self._map, offset) for name, offset, shape, kind in slots
         }
         self._arguments = tuple(self._arrays.get(name) for name in ARGUMENTS)
+        self._probes = _probes(self._arrays["out"])
         asked = ConvSpec.from_dict(spec)
         gc.collect()
         _forget_peak()
@@ -90,8 +98,10 @@ class Timed:
     def sample(self, count: int, seconds: float, loops: int = 1, scrub: int = 0, slower: float = 0.0) -> dict[str, Any]:
         """Call `run` so many times, or until the time is over, at least once; every sample is timed by itself.
 
-        A sample is the mean of `loops` calls. Before each, `scrub` bytes of other memory are written, if any. Each call is
-        made `slower` by that share of its processor time: a planted regression, to see whether it is found.
+        A sample is the mean of `loops` calls. Before each, `scrub` bytes of other memory are written, if any, and one element
+        of the output is poisoned, which the call has to write. Each call is made `slower` by that share of its processor time:
+        a planted regression, to see whether it is found. The reply tells the voluntary waits of all calls together, and a
+        checksum of the output as it was when the last one returned.
         """
         import numpy as np
 
@@ -99,7 +109,9 @@ class Timed:
         run = _slowed(prepared.run, slower) if slower else prepared.run
         if scrub and (self._scrub is None or len(self._scrub) != scrub):
             self._scrub = np.zeros(scrub, np.uint8)
-        walls, cpus, devices, phases = [], [], [], []
+        walls, cpus, devices, phases, unwritten = [], [], [], [], 0
+        probes = self._probes or [None]
+        waits = getrusage(RUSAGE_SELF).ru_nvcsw
         gc.disable()
         try:
             with np.errstate(all="ignore"):
@@ -107,6 +119,9 @@ class Timed:
                 for number in range(count):
                     if scrub:
                         self._scrub.fill(number & 0xFF)
+                    probe = probes[number % len(probes)]
+                    if probe is not None:
+                        probe[0] = POISON
                     busy = process_time_ns()
                     if loops == 1:
                         start = perf_counter_ns()
@@ -120,14 +135,18 @@ class Timed:
                         stop = perf_counter_ns()
                     cpus.append(process_time_ns() - busy)
                     walls.append(stop - start)
+                    if probe is not None and probe[0] == POISON:
+                        unwritten += 1
                     if told := getattr(prepared, "phases", None):
                         phases.append(dict(told))
                     if (device := getattr(prepared, "device_seconds", None)) is not None:
                         devices.append(float(device))
                     if stop >= end:
                         break
+                sealed = arguments[3].tobytes()
         finally:
             gc.enable()
+        waits = getrusage(RUSAGE_SELF).ru_nvcsw - waits
         scale = NANO / loops
         names = {str(name) for told in phases for name in told}
         return {
@@ -135,29 +154,10 @@ class Timed:
             "cpu": [c * scale for c in cpus],
             "device": devices,
             "phases": {name: [float(p[name]) for p in phases if name in p] for name in names},
+            "waits": waits,
+            "unwritten": unwritten,
+            "sealed": zlib.crc32(sealed),
         }
-
-    def renewed(self, times: int, seconds: float) -> dict[str, Any]:
-        """Call on numbers that were never there before, and again on the same ones, by turns; x is written before either.
-
-        Its elements move on by one each time, and back at the end. At least two turns, then until the time is over.
-        """
-        import numpy as np
-
-        prepared, arguments = self._prepared, self._arguments
-        flat = self._arrays["x"].reshape(-1)
-        taken: dict[bool, list[float]] = {True: [], False: []}
-        with np.errstate(all="ignore"):
-            for _ in range(times):
-                for changed in (True, False):
-                    flat[:] = np.roll(flat, int(changed))
-                    start = perf_counter_ns()
-                    prepared.run(*arguments)
-                    taken[changed].append((perf_counter_ns() - start) * NANO)
-                if len(taken[True]) > 1 and sum(map(sum, taken.values())) > seconds:
-                    break
-        flat[:] = np.roll(flat, -len(taken[True]))
-        return {"changed": taken[True], "same": taken[False]}
 
     def mark(self) -> dict[str, Any]:
         """Call `ctermid`, which nothing else calls: a counter of instructions divides its counts there."""
@@ -165,11 +165,29 @@ class Timed:
         return {}
 
     def peak(self) -> dict[str, Any]:
-        """The most resident memory since `prepare`, in bytes."""
+        """The most resident memory since `prepare`, in bytes, and the cores on which the process may run."""
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status", encoding="ascii") as f:  # noqa: PTH123
             held = {k: int(v.split()[0]) << 10 for k, _, v in (line.partition(":") for line in f) if k in ("VmHWM", "RssShmem")}
-            return {"bytes": held["VmHWM"]}
-        return {"bytes": None}
+            return {"bytes": held["VmHWM"], "cores": cores}
+        return {"bytes": None, "cores": cores}
+
+
+def _probes(out: Any) -> list[Any]:
+    """Views of single elements of a floating-point output, as integers, spread over it; none for other types."""
+    import numpy as np
+
+    if not out.size or np.dtype(out.dtype).kind in "iu":
+        return []
+    flat = out.reshape(-1).view(f"i{out.dtype.itemsize}")
+    return [flat[i : i + 1] for i in sorted({(len(flat) - 1) * k // (PROBES - 1) for k in range(PROBES)})]
+
+
+def _file_of(reference: str) -> str:
+    """The file that a loaded backend's reference names; empty where that is not known."""
+    place = reference.partition("=")[2] or reference
+    place = place.rpartition(":")[0]
+    return place if place.endswith(".py") else str(getattr(sys.modules.get(place), "__file__", "") or "")
 
 
 def _slowed(run: Any, share: float) -> Any:

@@ -11,7 +11,8 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from math import ceil, prod
+from math import ceil, inf, prod
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -43,8 +44,12 @@ FEWEST = 3
 OUTPUTS = 2000
 #: Is told of a visit: its number, of how many, and the case's id.
 Watch = Callable[[int, int, str], None]
+#: Of an alarm: a p above this asks for more pairs.
+SURE = 0.01
 #: How much processor time a call may take beyond its duration and still count as that of one thread.
 ONE_THREAD = 1.05
+#: How often a call may give up the processor by itself (for a lock, a file, another process) and still count as all work.
+MOST_WAITS = 0.05
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ class Trial:
 class Held:
     """What a case has shown so far: samples of both sides in each pair by clock, errors on each set of data.
 
-    `loops` calls make a sample; `ended` says why there is nothing to compare.
+    `loops` calls make a sample; `waits` counts how often the processes gave up the processor by themselves in all `calls`;
+    `ended` says why there is nothing to compare.
     """
 
     device: str = ""
@@ -94,6 +100,8 @@ class Held:
     samples: list[tuple[dict[str, list[float]], dict[str, list[float]]]] = field(default_factory=list)
     errors: dict[int, tuple[float, float]] = field(default_factory=dict)
     loops: int = 0
+    waits: int = 0
+    calls: int = 0
     ended: tuple[Finding, str] | None = None
 
 
@@ -135,7 +143,13 @@ class Comparison:
         self.cores = pinned_cores(limits.threads)
         self.devices: dict[str, dict[str, Any]] = {}
         self._oracles: dict[int, OracleCache] = {}
+        self._clocks: dict[str, str] = {}
         self._rng = random.Random(seed)  # noqa: S311 - orders, no secrets
+
+    def check(self) -> None:
+        """Load both sides once; raises `SideProblem` if one cannot be, before anything is measured."""
+        with ExitStack() as stack:
+            self._pair(stack)
 
     def changes(self, watch: Watch | None = None) -> list[Change]:
         """Compare: for each case a change of its time and one of its error.
@@ -170,10 +184,16 @@ class Comparison:
         left = list(cases)
         for number in range(self.trial.rounds):
             self.trials(left, held, first + number * self.trial.pairs, watch)
-            left = [c for c in left if self.time_change(c, held[c.id]).finding is Finding.INCONCLUSIVE]
+            left = [c for c in left if self._unclear(self.time_change(c, held[c.id]))]
             if not left:
                 break
         return held
+
+    @staticmethod
+    def _unclear(change: Change) -> bool:
+        """Whether more pairs may tell more: nothing is certain yet, or an alarm rests on too few."""
+        alarm = change.finding in (Finding.SLOWER, Finding.FASTER)
+        return change.finding is Finding.INCONCLUSIVE or (alarm and change.ratio.p > SURE)
 
     def trials(self, cases: Sequence[Case], held: dict[str, Held], first: int, watch: Watch | None = None) -> None:
         """Add samples of every case in `Trial.pairs` new pairs of processes, numbered from `first`."""
@@ -188,7 +208,15 @@ class Comparison:
                     if watch is not None:
                         watch(visits, self.trial.pairs * len(cases), case.id)
                     if processes is None or any(p.closed for p in processes):
-                        processes = self._pair(stack)
+                        for process in processes or ():
+                            process.close()
+                        try:
+                            processes = self._pair(stack)
+                        except SideProblem as e:
+                            if len(self.devices) < len(self.sides):
+                                raise
+                            held[case.id].ended = Finding.WRONG, str(e)  # it could be loaded before
+                            continue
                     self._visit(case, processes, number, held[case.id])
 
     def _pair(self, stack: ExitStack) -> list[TimedProcess]:
@@ -202,6 +230,11 @@ class Comparison:
             except (WorkerGone, Troubled) as e:
                 log = f": {e.log.rpartition(chr(10))[2]}" if isinstance(e, WorkerGone) and e.log else ""
                 raise SideProblem(f"{side.label}: {side.reference} cannot be loaded there: {e}{log}") from e
+            if side.root and not Path(told["file"]).resolve().is_relative_to(Path(side.root).resolve()):
+                where = told["file"] or "a module without a file"
+                raise SideProblem(
+                    f"{side.label}: its code is {where}, which is not in the commit: every commit would be measured by the same"
+                )
             if not told["devices"]:
                 raise SideProblem(f"{side.label}: {told['name']} has no device: {told['reason']} {told['hint']}".rstrip())
             self.devices.setdefault(side.label, told)
@@ -213,6 +246,8 @@ class Comparison:
             if calls := self._calls(case, processes, held):
                 self._sample(case, calls, number, held)
         except RunEnded as e:
+            for process in processes:
+                process.close()  # what a failure leaves behind would be charged to the next case
             status, text = e.verdict.status, e.verdict.message
             ended = Finding.NOT_COMPARED if status in (Status.UNSUPPORTED, Status.NOT_RUN) else Finding.WRONG
             held.ended = ended, f"{status}: {text}"
@@ -267,6 +302,8 @@ class Comparison:
                 told = calls[i][0].sample(1, 0.0, loops=held.loops, **extra[i])
                 for name in ("wall", "cpu", "device"):
                     taken[i].setdefault(name, []).extend(told[name])
+                held.waits += told["waits"]
+                held.calls += held.loops
         held.samples.append(taken)
         figures = []
         for (call, _, _), problem, side in zip(calls, problems, self.sides, strict=True):
@@ -276,23 +313,28 @@ class Comparison:
             call.release()
         held.errors[data] = figures[0], figures[1]
 
-    def clock_of(self, held: Held) -> str:
-        """The clock by which a case is compared."""
+    def clock_of(self, case: Case, held: Held) -> str:
+        """The clock by which a case is compared, once and for all: processor time sees neither waiting nor other processes."""
         if self.trial.clock != "auto":
             return self.trial.clock
-        kinds = {d["kind"] for told in self.devices.values() for d in told["devices"] if d["name"] == held.device}
-        busy = max(median(c / w for c, w in zip(s["cpu"], s["wall"], strict=True)) for pair in held.samples for s in pair)
-        return "cpu" if kinds == {"cpu"} and self.limits.threads == 1 and busy <= ONE_THREAD else "wall"
+        if case.id not in self._clocks:
+            kinds = {d["kind"] for told in self.devices.values() for d in told["devices"] if d["name"] == held.device}
+            busy = max(median(c / w for c, w in zip(s["cpu"], s["wall"], strict=True)) for pair in held.samples for s in pair)
+            works = held.waits <= MOST_WAITS * held.calls and busy <= ONE_THREAD
+            self._clocks[case.id] = "cpu" if kinds == {"cpu"} and self.limits.threads == 1 and works else "wall"
+        return self._clocks[case.id]
 
     def time_change(self, case: Case, held: Held) -> Change:
         """The change of a case's time that its samples show."""
         blank = Change(case.id, held.backend, held.device, "time", Finding.NOT_COMPARED)
         if held.ended is not None:
             return replace(blank, finding=held.ended[0], note=held.ended[1])
-        clock = self.clock_of(held)
+        clock = self.clock_of(case, held)
         pairs = [(a[clock], b[clock]) for a, b in held.samples if a.get(clock) and b.get(clock)]
         if not pairs:
             return replace(blank, note=f"no samples by the clock {clock!r}: this backend has none")
+        if not all(0 < v < inf for pair in pairs for side in pair for v in side):
+            return replace(blank, note=f"the clock {clock!r} tells times that are not above 0")
         r = ratio(pairs, self.trial.rule.confidence, self.seed)
         middles = [median(v for pair in pairs for v in pair[i]) for i in (0, 1)]
         return replace(blank, finding=self.trial.rule.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)

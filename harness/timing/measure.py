@@ -7,10 +7,12 @@ would be timed at its memory).
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from statistics import median
+from time import perf_counter
 from traceback import format_exc
 from typing import Any
 
@@ -48,6 +50,10 @@ STEADY, DRIFT = 5, 0.05
 SCRUB, COLD = 128 << 20, 7
 #: Calls on changed numbers, and how many times longer they may take than calls on the same ones.
 RENEWALS, REUSE = 10, 2.0
+#: Bytes of an output that other operands do not give again by chance.
+TELLING = 32
+#: How far two clocks of one machine may differ, in seconds and as a share.
+CLOCKS = 0.01
 #: Seconds that warming up takes, at least.
 WARM_UP = 0.05
 
@@ -82,6 +88,7 @@ class Measured:
     stopped: str = ""
     verdict: Verdict = field(default_factory=lambda: Verdict(Status.NOT_RUN, "not reached"))
     peak_bytes: int | None = None
+    waits: float = 0.0
     output: np.ndarray | None = None
 
 
@@ -124,6 +131,7 @@ class Calls:
         self._lay = layout(spec)
         self._desk = Desk(process.arena, self._lay, spec.out_dtype)
         self._ops: Operands | None = None
+        self._sealed = 0
 
     def prepare(self) -> float:
         """Prepare; the seconds it took."""
@@ -155,12 +163,31 @@ class Calls:
         poison = pattern(self.spec.out_dtype, 0)
         self._desk.arrays["out"].view(poison.dtype)[...] = poison
 
-    def sample(self, count: int, seconds: float, **more: int) -> dict[str, Any]:
-        """Timed calls; see `harness.timing.child.Timed.sample`."""
-        return self._ask("sample", self.limits.seconds * max(1, min(count, 3)) + seconds, count=count, seconds=seconds, **more)
+    def sample(self, count: int, seconds: float, **more: Any) -> dict[str, Any]:
+        """Timed calls; see `harness.timing.child.Timed.sample`.
+
+        Raises
+        ------
+        RunEnded
+            If a call left its output as it was, or what it tells of its time cannot be.
+        """
+        start = perf_counter()
+        told = self._ask("sample", self.limits.seconds * max(1, min(count, 3)) + seconds, count=count, seconds=seconds, **more)
+        elapsed = perf_counter() - start
+        self._sealed = told["sealed"]
+        wrong = ""
+        if told["unwritten"]:
+            wrong = f"{told['unwritten']} of {len(told['wall'])} timed calls left their output as it was"
+        elif min(told["wall"]) < 0 or sum(told["wall"]) * more.get("loops", 1) > elapsed * (1 + CLOCKS) + CLOCKS:
+            wrong = "its clock is not this machine's: calls took longer than all of them together, or less than no time"
+        elif not all(0 <= v < inf for v in (*told["device"], *(v for values in told["phases"].values() for v in values))):
+            wrong = "it tells phases or device times that are no durations"
+        if wrong:
+            raise RunEnded(Verdict(Status.FAIL, wrong, compared=1, mismatches=1))
+        return told
 
     def output(self) -> np.ndarray:
-        """A copy of what the last call wrote, once it is found that it wrote all of it and nothing else."""
+        """A copy of what the last call wrote, once it is found that it wrote all of it, in time, and nothing else."""
         assert self._ops is not None
         out = self._desk.arrays["out"].copy()
         self.last = Trial(self.spec, self._ops, out)
@@ -168,20 +195,38 @@ class Calls:
             raise RunEnded(Verdict(Status.FAIL, what, compared=1, mismatches=1))
         if self.spec.out_type.is_float and bool(np.any(missing := unwritten(out, self.spec.out_dtype, 0))):
             raise RunEnded(unwritten_verdict(missing))
+        if zlib.crc32(out.tobytes()) != self._sealed:
+            raise RunEnded(Verdict(Status.FAIL, "its output changed after run() had returned", compared=1, mismatches=1))
         return out
 
     def reuse(self, seconds: float) -> str:
-        """Why the results of earlier calls seem to be used again; empty where they don't.
+        """Why earlier calls' work seems to be used again, where the numbers changed or where they did not; empty if not.
 
-        Both kinds of call follow a write of x, so that they find the caches alike; x is as before at the end.
+        Operands whose elements moved on by one, and the same once more, by turns: at least twice, then until the time is
+        over. They are written here, out of the backend's reach, before either kind of call.
         """
         assert self._ops is not None
-        told = self._ask("renewed", self.limits.seconds * 5 + seconds, times=RENEWALS, seconds=seconds)
-        changed, same = median(told["changed"]), median(told["same"])
-        if changed > REUSE * same and min(told["changed"]) > max(same, 1e-6):
-            return (
-                f"a call on new numbers takes {changed / same:.1f} times as long as one on the same numbers: results are kept"
-            )
+        ops, taken, spent = self._ops, {True: list[float](), False: list[float]()}, 0.0
+        last = None
+        for turn in range(1, RENEWALS + 1):
+            x, w, b = (None if a is None else np.roll(a.reshape(-1), turn).reshape(a.shape) for a in ops.arrays)
+            assert x is not None
+            moved = Operands(x, w, b)
+            for changed in (True, False):
+                self.place(moved)
+                taken[changed] += self.sample(1, 0.0)["wall"]
+                if changed and not self.spec.is_pool:  # the largest or the mean of the same numbers is the same
+                    out = self.output().tobytes()
+                    if out == last and len(out) >= TELLING and ops.x.size > 1:
+                        return "its output stayed the same when its operands changed"
+                    last = out
+            spent = sum(map(sum, taken.values()))
+            if turn > 1 and spent > seconds:
+                break
+        self.place(ops)
+        fresh, again = median(taken[True]), median(taken[False])
+        if fresh > REUSE * again and min(taken[True]) > max(again, 1e-6):
+            return f"a call on new numbers takes {fresh / again:.1f} times as long as one on the same numbers: work is kept"
         return ""
 
     def given(self) -> Given:
@@ -189,9 +234,12 @@ class Calls:
         return Given(self.last)
 
     def peak(self) -> int | None:
-        """The most resident memory since `prepare`."""
-        found = self._ask("peak", self.limits.seconds)["bytes"]
-        return None if found is None else int(found)
+        """The most resident memory since `prepare`; `RunEnded` where the process left the cores that it was given."""
+        told = self._ask("peak", self.limits.seconds)
+        if self.process.cores and tuple(told["cores"]) != tuple(self.process.cores):
+            text = f"it runs on the cores {told['cores']}, it was given {list(self.process.cores)}"
+            raise RunEnded(Verdict(Status.FAIL, text, compared=1, mismatches=1))
+        return None if told["bytes"] is None else int(told["bytes"])
 
     def release(self) -> None:
         """Leave what was prepared."""
@@ -245,6 +293,7 @@ def measure(calls: Calls, problem: Problem, effort: Effort, process: int) -> Mea
         kept = calls.reuse(effort.seconds)
         warm, made.stopped = _until_enough(calls, effort)
         made.series += _series(warm, "warm", process)
+        made.waits = warm["waits"] / len(warm["wall"])
         made.peak_bytes = calls.peak()
         made.output = calls.output()
         after = judged(problem, calls.given())
@@ -275,7 +324,7 @@ def judged(problem: Problem, run: Calls | Given) -> Verdict:
 
 def _until_enough(calls: Calls, effort: Effort) -> tuple[dict[str, Any], str]:
     """Samples until the median is known well enough, the noise tells that it will not be, or the time is over."""
-    held: dict[str, Any] = {"wall": [], "cpu": [], "device": [], "phases": {}}
+    held: dict[str, Any] = {"wall": [], "cpu": [], "device": [], "phases": {}, "waits": 0}
     noises: list[float] = []
     chunk, spent = CHUNK, 0.0
     while True:
@@ -285,6 +334,7 @@ def _until_enough(calls: Calls, effort: Effort) -> tuple[dict[str, Any], str]:
             held[name] += told[name]
         for name, values in told["phases"].items():
             held["phases"].setdefault(name, []).extend(values)
+        held["waits"] += told["waits"]
         walls = held["wall"]
         spent += sum(told["wall"])
         width = figure([walls]).half_width if len(walls) >= FEWEST else inf

@@ -30,6 +30,8 @@ from harness.run.worker import HEADROOM
 
 CHILD = Path(__file__).with_name("child.py")
 _LOG_TAIL = 1500
+#: Seconds between two looks whether a process that does not answer is there at all.
+LOOK = 0.5
 
 
 class Troubled(Exception):
@@ -60,6 +62,8 @@ class Side:
         Where it looks for modules before its own places.
     digest : str
         Names the content: a commit's hash, or empty.
+    root : str
+        The checkout that the backend's file has to be in, so that it is this commit's; empty for no such thing.
     """
 
     label: str
@@ -67,6 +71,7 @@ class Side:
     python: str = sys.executable
     path: tuple[str, ...] = field(default_factory=lambda: tuple(p for p in sys.path if p))
     digest: str = ""
+    root: str = ""
 
 
 def pinned_cores(threads: int) -> tuple[int, ...]:
@@ -101,7 +106,7 @@ class TimedProcess:
     """
 
     def __init__(self, side: Side, limits: Limits, cores: Sequence[int] = ()) -> None:
-        self.side, self.limits = side, limits
+        self.side, self.limits, self.cores = side, limits, tuple(sorted(cores))
         self.arena = Arena()
         self._log = Arena().fd
         ours, theirs = os.pipe(), os.pipe()
@@ -155,16 +160,23 @@ class TimedProcess:
                 tail = self._tail()
                 self.close()
                 raise WorkerGone(Status.TIMEOUT, f"did not return within {patience:g} s", tail)
-            if select.select([self._replies], [], [], left)[0]:
+            if select.select([self._replies], [], [], min(left, LOOK))[0]:
                 data = os.read(self._replies, 1 << 20)
                 if not data:
                     raise self._death()
                 self._rest += data
+            elif self._process.poll() is not None:  # what it started may hold the pipe open
+                raise self._death()
         line, _, self._rest = self._rest.partition(b"\n")
-        reply: Mapping[str, Any] = json.loads(line)
-        if "ok" in reply:
-            return dict(reply["ok"])
-        raise Troubled(Trouble(reply["trouble"], reply["message"], reply["traceback"]))
+        try:
+            reply: Mapping[str, Any] = json.loads(line)
+            if "ok" in reply:
+                return dict(reply["ok"])
+            trouble = Trouble(str(reply["trouble"]), str(reply["message"]), str(reply["traceback"]))
+        except (ValueError, KeyError, TypeError) as e:
+            self.close()
+            raise WorkerGone(Status.ERROR, f"its reply cannot be read, something else wrote to its pipe: {e}") from None
+        raise Troubled(trouble)
 
     def _death(self) -> WorkerGone:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -137,11 +137,11 @@ def confirmed(alarms: Sequence[Change], again: Sequence[Change], rate: float = 0
 LEAST_ERROR = 0.10
 
 
-def error_finding(before: Sequence[float], after: Sequence[float]) -> tuple[Finding, Ratio]:
+def error_finding(before: Sequence[float], after: Sequence[float], least: float = LEAST_ERROR) -> tuple[Finding, Ratio]:
     """What errors on the same data, one figure a set of data, say of two sides.
 
     Root mean squares over the outputs: the maximum of an error that only rounds in another order jumps about, its root
-    mean square over 2000 outputs stays within a few percent. All sets must agree, and the median differ by `LEAST_ERROR`.
+    mean square over 2000 outputs stays within a few percent. All sets must agree, and the median differ by `least`.
 
     Examples
     --------
@@ -153,9 +153,9 @@ def error_finding(before: Sequence[float], after: Sequence[float]) -> tuple[Find
         return Finding.NOT_COMPARED, Ratio(nan, nan, nan, (), 1.0)
     middle = ratios[len(ratios) // 2]
     r = Ratio(middle, ratios[0], ratios[-1], tuple(ratios), 1.0)
-    if r.low > 1 and middle > 1 + LEAST_ERROR:
+    if r.low > 1 and middle > 1 + least:
         return Finding.LESS_ACCURATE, r
-    if r.high < 1 and middle < 1 / (1 + LEAST_ERROR):
+    if r.high < 1 and middle < 1 / (1 + least):
         return Finding.MORE_ACCURATE, r
     return Finding.SAME, r
 
@@ -163,4 +163,6 @@ def error_finding(before: Sequence[float], after: Sequence[float]) -> tuple[Find
 def _quotient(after: float, before: float) -> float:
     if after == before:
         return 1.0
+    if not isfinite(after):
+        return inf
     return after / before if before > 0 else inf

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from harness.timing.process import Side, SideProblem
 
+#: Of a checkout's folder; the process that made it follows.
+PREFIX = "convproof-side-"
 #: Prefixes that say what a name is, for names that could be several things.
 KINDS = ("run", "backend", "commit", "python")
 
@@ -45,7 +48,8 @@ def commit_of(revision: str, folder: Path) -> str | None:
 @contextlib.contextmanager
 def worktree(commit: str, folder: Path) -> Iterator[Path]:
     """A checkout of a commit in a temporary folder, removed at the end; the working tree isn't touched."""
-    place = Path(tempfile.mkdtemp(prefix="convproof-side-"))
+    _bury(folder)
+    place = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     try:
         git(folder, "worktree", "add", "--detach", "--quiet", "--force", str(place), commit)
         yield place
@@ -55,6 +59,16 @@ def worktree(commit: str, folder: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(SideProblem):
             git(folder, "worktree", "prune")
+
+
+def _bury(folder: Path) -> None:
+    """Remove the checkouts of processes that were killed."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdecimal() and not Path("/proc", pid).exists() and Path("/proc/self").exists():
+            with contextlib.suppress(SideProblem):
+                git(folder, "worktree", "remove", "--force", str(left))
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def side_of_commit(commit: str, label: str, reference: str, place: Path, top: Path) -> Side:
@@ -74,8 +88,17 @@ def side_of_commit(commit: str, label: str, reference: str, place: Path, top: Pa
         if not inside.is_file():
             raise SideProblem(f"{label}: {path.relative_to(top)} is not in that commit")
         reference = f"{inside}:{name}"
-    roots = [str(p) for p in (place / "src", place) if p.is_dir()]
-    return Side(label, reference, sys.executable, (*roots, *(p for p in sys.path if p and Path(p).resolve() != top)), commit)
+    roots = [p for p in (place / "src", place) if p.is_dir()]
+    rest = [_inside(Path(p).resolve(), place, top) for p in sys.path if p]
+    modules = dict.fromkeys(map(str, (*roots, *rest)))
+    return Side(label, reference, sys.executable, tuple(modules), commit, str(place))
+
+
+def _inside(path: Path, place: Path, top: Path) -> Path:
+    """A folder of the repository as the checkout has it; environments in the repository, and other folders, as they are."""
+    if not path.is_relative_to(top) or "site-packages" in path.parts:
+        return path
+    return place / path.relative_to(top)
 
 
 def interpreter(name: str) -> str | None:

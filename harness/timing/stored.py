@@ -12,26 +12,28 @@ from statistics import median
 
 from harness.records import Record
 from harness.samples import TIMED, Timing
-from harness.statistics import separate_ratio
+from harness.statistics import discoveries, separate_ratio
 from harness.store.model import RunRow
+from harness.timing.compare import MOST_WAITS, ONE_THREAD
 from harness.timing.process import SideProblem
 from harness.timing.rule import Change, Finding, Rule, error_finding
 
 #: The least change that matters between two sittings: twice what does within one.
 LEAST = 0.05
 RULE = Rule(least=LEAST)
+#: Processes of either side without which their scatter is not known, and so nothing of a difference.
+FEWEST = 3
+#: The least change of a largest error, the only one that is stored: in another order of summation it jumps about.
+LEAST_ERROR = 0.5
 
 
 def refuse_strangers(before: RunRow, after: RunRow) -> None:
-    """Raise `SideProblem` where two runs' times cannot be compared: other machines, or another number of threads."""
+    """Raise `SideProblem` where two runs' times cannot be compared, being of two machines."""
     if before.info.host != after.info.host:
         raise SideProblem(
             f"run {before.id} was made on another machine ({before.info.host or 'unknown'}) than run {after.id} "
             f"({after.info.host or 'unknown'}): times of two machines say nothing of the code; compare commits on one machine"
         )
-    threads = [r.info.environment.get("limits", {}).get("threads") for r in (before, after)]
-    if threads[0] != threads[1]:
-        raise SideProblem(f"run {before.id} was made with {threads[0]} threads, run {after.id} with {threads[1]}")
 
 
 def baseline_of(run: RunRow, runs: Sequence[RunRow]) -> RunRow:
@@ -55,10 +57,10 @@ def baseline_of(run: RunRow, runs: Sequence[RunRow]) -> RunRow:
     return alike[0]
 
 
-def errors_of(records: Iterable[Record]) -> dict[tuple[str, str], float]:
-    """(case, backend) to the error of the output timed last, in units of u A."""
-    found = ((r.job.case, r.job.backend, r.verdict.error_units) for r in records if r.job.check == TIMED)
-    return {(case, backend): units for case, backend, units in found if units is not None}
+def errors_of(records: Iterable[Record]) -> dict[tuple[str, str, str], float]:
+    """(case, backend, device) to the largest error of the output timed last, in units of u A."""
+    found = ((r.job, r.verdict.error_units) for r in records if r.job.check == TIMED)
+    return {(job.case, job.backend, job.device): units for job, units in found if units is not None}
 
 
 def compared_runs(
@@ -71,7 +73,7 @@ def compared_runs(
     Raises
     ------
     SideProblem
-        If they are of two machines or thread counts, or one has no timings.
+        If they are of two machines, or one has no timings.
     """
     refuse_strangers(*runs)
     for run, found in zip(runs, timings, strict=True):
@@ -82,7 +84,7 @@ def compared_runs(
 
 
 def stored_changes(
-    before: Sequence[Timing], after: Sequence[Timing], errors: Sequence[Mapping[tuple[str, str], float]] = ()
+    before: Sequence[Timing], after: Sequence[Timing], errors: Sequence[Mapping[tuple[str, str, str], float]] = ()
 ) -> list[Change]:
     """The changes of what both runs timed: the same case, content, backend and device.
 
@@ -101,24 +103,42 @@ def stored_changes(
         blank = Change(t.case, t.backend, t.device, "time", Finding.NOT_COMPARED)
         if old.digest != t.digest:
             made.append(replace(blank, note="the case was edited in between"))
+        elif old.threads != t.threads:
+            made.append(replace(blank, note=f"{old.threads} threads before, {t.threads} after"))
         elif old.refused:
             made.append(replace(blank, note=f"no figure before: {old.refused}"))
         elif t.refused:
             made.append(replace(blank, finding=Finding.WRONG, note=t.refused))
         else:
             made.append(_time(blank, old, t))
-            key = t.case, t.backend
+            key = t.case, t.backend, t.device
             if errors and all(key in e for e in errors):
-                finding, r = error_finding([errors[0][key]], [errors[1][key]])
+                finding, r = error_finding([errors[0][key]], [errors[1][key]], LEAST_ERROR)
                 made.append(
                     replace(blank, quantity="error", finding=finding, ratio=r, before=errors[0][key], after=errors[1][key])
                 )
+    return _discovered(made)
+
+
+def _discovered(changes: Sequence[Change]) -> list[Change]:
+    """The changes; an alarm that is not among the discoveries of all cases is INCONCLUSIVE, as nothing is measured again."""
+    times = [i for i, c in enumerate(changes) if c.quantity == "time" and c.ratio.pairs]
+    stands = dict(zip(times, discoveries([changes[i].ratio.p for i in times]), strict=True))
+    made = list(changes)
+    for i in times:
+        c = made[i]
+        if c.finding in (Finding.SLOWER, Finding.FASTER) and not stands[i]:
+            few = len(c.ratio.pairs) < FEWEST
+            note = f"fewer than {FEWEST} processes" if few else "not certain beside so many cases"
+            made[i] = replace(c, finding=Finding.INCONCLUSIVE, note=note)
     return made
 
 
 def _time(blank: Change, old: Timing, new: Timing) -> Change:
     one_thread = old.threads == new.threads == 1
     clock = "cpu" if one_thread and _single(old) and _single(new) else "wall"
+    if min(len(old.of(clock)), len(new.of(clock))) < FEWEST:
+        return replace(blank, finding=Finding.INCONCLUSIVE, clock=clock, note=f"fewer than {FEWEST} processes on a side")
     r = separate_ratio(old.of(clock), new.of(clock), RULE.confidence)
     middles = [median(v for p in t.of(clock) for v in p) for t in (old, new)]
     return replace(blank, finding=RULE.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)
@@ -127,4 +147,5 @@ def _time(blank: Change, old: Timing, new: Timing) -> Change:
 def _single(timing: Timing) -> bool:
     """Whether one thread of the host did the work."""
     pairs = [(c, w) for cs, ws in zip(timing.of("cpu"), timing.of("wall"), strict=True) for c, w in zip(cs, ws, strict=True)]
-    return bool(pairs) and median(c / w for c, w in pairs) <= 1.05
+    waits = float(timing.details.get("waits", 1.0))
+    return bool(pairs) and waits <= MOST_WAITS and median(c / w for c, w in pairs) <= ONE_THREAD
