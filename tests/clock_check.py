@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from harness.statistics import ratio
-from harness.timing.child import Timed
+from harness.timing.child import Timed, _probes
 
 #: Seconds of the calls, and turns of either loop.
 CALLS = {2e-5: 60, 2e-4: 60, 2e-3: 40, 2e-2: 30, 2e-1: 12, 1.0: 6}
@@ -53,13 +53,20 @@ def bare(work, count):
     return found
 
 
+def arguments():
+    """What `run` is given, and the elements of the output that are poisoned before each call."""
+    out = np.zeros(1000, np.float32)
+    return (None, None, None, out), _probes(out)
+
+
 def main():
     """Print a row for each duration; 1 if one disagrees."""
     bad = 0
     print("| call | bare loop | bench | ratio, by turns | ratio, the same calls |\n|---|---|---|---|---|")
     for seconds, turns in CALLS.items():
         timed, work = Timed(-1), Work(seconds)
-        timed._prepared, timed._arguments = work, (None,) * 4
+        timed._prepared = work
+        timed._arguments, timed._probes = arguments()
         count = max(1, round(TURN / seconds))
         ours, theirs, pairs, same = [], [], [], []
         for turn in range(turns):
@@ -97,7 +104,8 @@ def overhead():
             pass
 
     timed = Timed(-1)
-    timed._prepared, timed._arguments = Nothing(), (None,) * 4
+    timed._prepared = Nothing()
+    timed._arguments, timed._probes = arguments()
     found = []
     for _ in range(30):
         start = time.perf_counter()
