@@ -298,6 +298,7 @@ class Comparison:
         taken: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
         for _ in range(count):
             for i in self._rng.sample((0, 1), 2):
+                calls[1 - i][0].process.pause()
                 calls[i][0].poison()
                 told = calls[i][0].sample(1, 0.0, loops=held.loops, **extra[i])
                 for name in ("wall", "cpu", "device"):

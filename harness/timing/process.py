@@ -129,6 +129,7 @@ class TimedProcess:
         os.close(theirs[0])
         os.close(ours[1])
         self._requests, self._replies, self._rest = theirs[1], ours[0], b""
+        self._paused = False
 
     @property
     def closed(self) -> bool:
@@ -149,6 +150,7 @@ class TimedProcess:
         Troubled
             If the backend raises.
         """
+        self.resume()
         try:
             os.write(self._requests, json.dumps({"op": op, **arguments}).encode() + b"\n")
         except OSError:
@@ -177,6 +179,18 @@ class TimedProcess:
             self.close()
             raise WorkerGone(Status.ERROR, f"its reply cannot be read, something else wrote to its pipe: {e}") from None
         raise Troubled(trouble)
+
+    def pause(self) -> None:
+        """Stop it where it is, until it is asked again: threads that wait for work spin for a while, on the other's cores."""
+        if not self.closed and not self._paused:
+            os.killpg(self._process.pid, signal.SIGSTOP)
+            self._paused = True
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._paused and not self.closed:
+            os.killpg(self._process.pid, signal.SIGCONT)
+        self._paused = False
 
     def _death(self) -> WorkerGone:
         with contextlib.suppress(subprocess.TimeoutExpired):
