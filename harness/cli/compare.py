@@ -38,7 +38,7 @@ INTERRUPTED = 130
 @click.option("--device", metavar="D", help="Part of a device's name.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of both sides.")
 @click.option("--pairs", type=click.IntRange(2), default=5, show_default=True, help="Pairs of fresh processes.")
-@click.option("--samples", type=click.IntRange(3), default=20, show_default=True, help="Samples of each side in a pair.")
+@click.option("--samples", type=click.IntRange(3), default=20, show_default=True, help="Turns of each side in a pair.")
 @click.option("--time", "seconds", type=Seconds(), default=5.0, metavar="5s", help="Sampling a case, at most. [5s]")
 @click.option("--least", type=Percent(), default=0.025, metavar="2.5%", help="The least change that matters. [2.5%]")
 @click.option("--confidence", type=Percent(), default=0.99, metavar="99%", help="Of the interval. [99%]")

@@ -33,12 +33,12 @@ from harness.timing.measure import Calls, judged
 from harness.timing.process import Side, SideProblem, TimedProcess, Troubled, pinned_cores
 from harness.timing.rule import Change, Finding, Rule, confirmed, error_finding
 
-#: Pairs of processes, and samples of each side in a pair.
+#: Pairs of processes, and turns of each side in a pair.
 PAIRS, SAMPLES = 5, 20
-#: Seconds of a sample: shorter calls are repeated within it, so that the clocks' reading and the change from one process
-#: to the other vanish in it.
-SAMPLE = 0.008
-#: Samples without which a pair says nothing.
+#: Seconds of a turn, and samples in it. Shorter calls are repeated within a sample, so that the clocks' reading vanishes in
+#: it, and it is short beside the slices of time by which a machine serves others, so that most samples hold none of them.
+TURN, A_TURN = 0.008, 4
+#: Turns without which a pair says nothing.
 FEWEST = 3
 #: Outputs over which errors are compared, at least; smaller cases get more sets of data.
 OUTPUTS = 2000
@@ -59,6 +59,7 @@ class Trial:
     Attributes
     ----------
     pairs, samples : int
+        `samples` turns of each side in a pair.
     seconds : float
         Of sampling both sides of a case in one pair, at most (but `FEWEST` samples are taken).
     clock : {'auto', 'cpu', 'wall', 'device'}
@@ -91,8 +92,8 @@ class Trial:
 class Held:
     """What a case has shown so far: samples of both sides in each pair by clock, errors on each set of data.
 
-    `loops` calls make a sample; `waits` counts how often the processes gave up the processor by themselves in all `calls`;
-    `ended` says why there is nothing to compare.
+    `loops` calls make a sample, `a_turn` samples a turn. `waits` counts how often the processes gave up the processor by
+    themselves in all `calls`. `ended` says why there is nothing to compare.
     """
 
     device: str = ""
@@ -100,6 +101,7 @@ class Held:
     samples: list[tuple[dict[str, list[float]], dict[str, list[float]]]] = field(default_factory=list)
     errors: dict[int, tuple[float, float]] = field(default_factory=dict)
     loops: int = 0
+    a_turn: int = 1
     waits: int = 0
     calls: int = 0
     ended: tuple[Finding, str] | None = None
@@ -292,19 +294,21 @@ class Comparison:
         extra: tuple[dict[str, Any], dict[str, Any]] = {}, {"slower": trial.slower} if trial.slower else {}
         if not held.loops:
             once = max(min(call.sample(3, 0.5)["wall"]) for call, _, _ in calls)
-            held.loops = max(1, round(SAMPLE / once))
-        spent = max(call.sample(1, 0.0, loops=held.loops)["wall"][0] for call, _, _ in calls) * held.loops  # warms up, too
+            held.loops = max(1, round(TURN / A_TURN / once))
+            held.a_turn = max(1, min(A_TURN, round(TURN / (held.loops * once))))
+        warm = [call.sample(held.a_turn, TURN, loops=held.loops)["wall"] for call, _, _ in calls]
+        spent = max(map(sum, warm)) * held.loops
         count = max(FEWEST, min(trial.samples, int(trial.seconds / (2 * spent))))
         taken: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
         for _ in range(count):
             for i in self._rng.sample((0, 1), 2):
                 calls[1 - i][0].process.pause()
                 calls[i][0].poison()
-                told = calls[i][0].sample(1, 0.0, loops=held.loops, **extra[i])
+                told = calls[i][0].sample(held.a_turn, self.limits.seconds, loops=held.loops, **extra[i])
                 for name in ("wall", "cpu", "device"):
                     taken[i].setdefault(name, []).extend(told[name])
                 held.waits += told["waits"]
-                held.calls += held.loops
+                held.calls += held.loops * held.a_turn
         held.samples.append(taken)
         figures = []
         for (call, _, _), problem, side in zip(calls, problems, self.sides, strict=True):
