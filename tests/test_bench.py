@@ -14,11 +14,13 @@ from timed_backends import reference
 
 from harness.backend import Device
 from harness.catalogue import load_catalogue
-from harness.checks import Problem
+from harness.checks import Problem, RunEnded
 from harness.cli import main
 from harness.cli.outputs import repeater
 from harness.oracle.cache import OracleCache
 from harness.records import Job, Status
+from harness.registry import Registry
+from harness.run.arena import layout
 from harness.run.limits import Limits
 from harness.run.probe import probe_all
 from harness.samples import TIMED
@@ -118,7 +120,44 @@ def test_what_one_case_leaves_behind_is_not_charged_to_the_next():
     for timing, record in held.results():
         started.append((timing.case, record.verdict.message))
     assert len(started) == 2
-    assert not any("__exit__" in text for _, text in started)
+    assert not any(text.startswith("before the timing") for _, text in started)  # its calls are counted from 1 again
+
+
+def test_an_output_that_changes_between_the_return_and_the_look_is_seen():
+    (report,) = probe_all([reference("right")], LIMITS)
+    with TimedProcess(Side("right", reference("right")), LIMITS) as process:
+        process.load()
+        calls = Calls(process, CASE.spec, "cpu", LIMITS)
+        calls.prepare()
+        ops, _ = Problem(CASE, CASE.spec, report.info, report.devices[0], OracleCache(1)).data("zero_mean")
+        out = calls(ops)
+        process.arena.arrays(layout(CASE.spec))["out"][...] = 2 * out
+        with pytest.raises(RunEnded, match="changed after run"):
+            calls.output()
+
+
+def test_a_side_that_waits_is_stopped_until_it_is_asked():
+    def state(process):
+        return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    with TimedProcess(Side("right", reference("right")), LIMITS) as process:
+        process.load()
+        process.pause()
+        deadline = time.monotonic() + 5
+        while state(process) != "T" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert state(process) == "T"
+        assert process.ask("peak", 5.0)["bytes"] > 0
+        assert state(process) != "T"
+
+
+def test_a_pool_has_no_roof_of_operations():
+    """Maxima need no multiplication: a peak of one operation a second refuses none."""
+    case = next(c for c in load_catalogue().cases if c.id.startswith("basic-") and c.spec and c.spec.op == "max_pool")
+    (report,) = probe_all([Registry.installed().reference("im2col")], LIMITS)
+    slow = Roof("cpu", 1, {"f32": 1.0, "f64": 1.0}, ((1 << 30, 1e30),), {})
+    ((timing, _),) = Bench([Pair(case, report, report.devices[0])], LIMITS, QUICK, processes=1, roofs={"cpu": slow}).results()
+    assert timing.refused == ""
 
 
 def test_one_that_hangs_while_it_is_timed_costs_its_time_limit_and_no_more(monkeypatch):
@@ -205,6 +244,7 @@ def test_a_run_holds_figures_raw_samples_and_verdicts(store):
     assert set(run.verdicts.check) == {"contract", "integers", "zero_mean", "timed"}
     assert set(run.verdicts.status) == {"PASS"}
     environment = run.info["environment"]
+    assert environment["limits"]["threads"] == 1
     assert environment["kind"] == "bench"
     assert {"machine", "packages", "host_environment", "noise", "git", "warnings"} <= set(environment)
     told = json.loads(Path("f.json").read_text())

@@ -15,6 +15,7 @@ from harness.statistics import (
     t_test,
 )
 from harness.timing.rule import Change, Finding, Rule, confirmed, error_finding
+from harness.timing.trust import Trust
 
 
 def pairs_of(rng, shift=0.0, pairs=5, samples=20, between=0.01, within=0.02):
@@ -92,6 +93,28 @@ def test_one_odd_pair_of_processes_is_no_alarm_and_hides_none():
     slow[2] = pairs_of(rng, 0.5)[0]
     assert rule.finding(ratio(slow)) not in (Finding.SLOWER, Finding.FASTER)
     assert ratio(pairs_of(rng, 0.2)[:4] + pairs_of(rng, 0.0)[:1]).agreeing >= 0.8
+
+
+def test_pairs_that_disagree_raise_no_alarm_whatever_the_interval():
+    agree = Ratio(1.1, 1.05, 1.2, (1.1, 1.1, 1.12, 1.2, 0.95), 0.02)
+    split = Ratio(1.1, 1.05, 1.2, (1.1, 1.1, 1.12, 0.97, 0.95), 0.1)
+    assert Rule().finding(agree) is Finding.SLOWER
+    assert Rule().finding(split) is Finding.INCONCLUSIVE
+
+
+def test_the_share_of_alarms_leaves_out_what_was_not_compared():
+    slow, fine, none = (change(f, 1.0, 1.0) for f in (Finding.SLOWER, Finding.SAME, Finding.NOT_COMPARED))
+    hits, of, low, high = Trust().share([slow, fine, fine, none], Finding.SLOWER, Finding.FASTER)
+    assert (hits, of) == (1, 3)
+    assert (low, high) == proportion_interval(1, 3)
+
+
+def test_the_smallest_change_that_is_found_is_that_of_the_noise():
+    rng = np.random.default_rng(8)
+    quiet = Trust(samples=[pairs_of(rng, between=0.001, within=0.001) for _ in range(20)])
+    loud = Trust(samples=[pairs_of(rng, between=0.1) for _ in range(20)])
+    assert quiet.smallest(Rule()) in (0.025, 0.03)
+    assert loud.smallest(Rule()) > 0.05
 
 
 def test_what_is_small_and_sure_is_the_same_and_what_is_unsure_is_inconclusive():

@@ -250,9 +250,7 @@ def _examine(settings: Settings, words: Sequence[str], options: Mapping[str, Any
         limits = worker_limits(settings, threads=options["threads"])
         sides = Side(f"{name}#1", ref), Side(f"{name}#2", ref)
         comparison = Comparison(*sides, cases, limits, _trial(options), seed=request.seed, device=options["device"])
-        trust = examine(
-            comparison, cases, options["repeats"], lambda t: notes.print(f"{len(t.first)} comparisons, {t.seconds:.0f} s")
-        )
+        trust = examine(comparison, cases, options["repeats"], lambda t: _progress(notes, t))
         data = show_trust(console, name, trust, comparison.trial.rule)
         told.append(data)
         code = max(code, int(data["bad"]))

@@ -30,7 +30,7 @@ ARGUMENTS = ("x", "w", "b", "out")
 POISON = -1
 #: Elements of the output that take turns at that.
 PROBES = 7
-#: Seconds an unit of the clocks.
+#: Seconds of a unit of the clocks.
 NANO = 1e-9
 
 
@@ -66,7 +66,7 @@ class Timed:
         return {"reason": None if reason is None else str(reason)}
 
     def prepare(self, spec: dict[str, Any], device: str, slots: list[Any], size: int) -> dict[str, Any]:
-        """Prepare a specification; tells how long that took and whether memory can be watched."""
+        """Prepare a specification; tells how long that took."""
         import numpy as np
 
         from harness.spec import ConvSpec
@@ -99,9 +99,9 @@ class Timed:
         """Call `run` so many times, or until the time is over, at least once; every sample is timed by itself.
 
         A sample is the mean of `loops` calls. Before each, `scrub` bytes of other memory are written, if any, and one element
-        of the output is poisoned, which the call has to write. Each call is made `slower` by that share of its processor time:
-        a planted regression, to see whether it is found. The reply tells the voluntary waits of all calls together, and a
-        checksum of the output as it was when the last one returned.
+        of a floating-point output is poisoned, which the call has to write. Each call is made `slower` by that share of its
+        processor time: a planted regression, to see whether it is found. The reply tells the voluntary waits of all calls
+        together, and a checksum of the output as it was when the last one returned.
         """
         import numpy as np
 
@@ -168,7 +168,7 @@ class Timed:
         """The most resident memory since `prepare`, in bytes, and the cores on which the process may run."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status", encoding="ascii") as f:  # noqa: PTH123
-            held = {k: int(v.split()[0]) << 10 for k, _, v in (line.partition(":") for line in f) if k in ("VmHWM", "RssShmem")}
+            held = {k: int(v.split()[0]) << 10 for k, _, v in (line.partition(":") for line in f) if k == "VmHWM"}
             return {"bytes": held["VmHWM"], "cores": cores}
         return {"bytes": None, "cores": cores}
 

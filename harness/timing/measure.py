@@ -82,14 +82,13 @@ class Effort:
 
 @dataclass
 class Measured:
-    """What one process told of a case: samples, how sampling ended, verdicts, peak memory."""
+    """What one process told of a case: samples, how sampling ended, the verdict, peak memory, voluntary waits a call."""
 
     series: list[Series] = field(default_factory=list)
     stopped: str = ""
     verdict: Verdict = field(default_factory=lambda: Verdict(Status.NOT_RUN, "not reached"))
     peak_bytes: int | None = None
     waits: float = 0.0
-    output: np.ndarray | None = None
 
 
 @dataclass
@@ -295,7 +294,7 @@ def measure(calls: Calls, problem: Problem, effort: Effort, process: int) -> Mea
         made.series += _series(warm, "warm", process)
         made.waits = warm["waits"] / len(warm["wall"])
         made.peak_bytes = calls.peak()
-        made.output = calls.output()
+        calls.output()
         after = judged(problem, calls.given())
         made.verdict = after
         if after.status is not Status.PASS:

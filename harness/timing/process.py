@@ -132,6 +132,11 @@ class TimedProcess:
         self._paused = False
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def closed(self) -> bool:
         """Whether it has ended."""
         return self._requests < 0

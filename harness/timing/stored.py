@@ -128,9 +128,7 @@ def _discovered(changes: Sequence[Change]) -> list[Change]:
     for i in times:
         c = made[i]
         if c.finding in (Finding.SLOWER, Finding.FASTER) and not stands[i]:
-            few = len(c.ratio.pairs) < FEWEST
-            note = f"fewer than {FEWEST} processes" if few else "not certain beside so many cases"
-            made[i] = replace(c, finding=Finding.INCONCLUSIVE, note=note)
+            made[i] = replace(c, finding=Finding.INCONCLUSIVE, note="not certain beside so many cases")
     return made
 
 
