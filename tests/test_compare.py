@@ -48,14 +48,14 @@ def test_a_backend_that_computes_twice_is_slower_twice_over():
     changes, made = found("right", "twice")
     time = changes["time"]
     assert time.finding is Finding.SLOWER, time
-    assert 1.3 < time.ratio.value < 3
+    assert time.ratio.value > 1.3
     assert time.clock == "cpu"
     assert "measured twice" in time.note
     assert changes["error"].finding is Finding.SAME
     assert changes["error"].ratio.value == 1.0
     timings = list(made.timings())
     assert [t.backend for t in timings] == ["a", "b"]
-    assert len(timings[0].of("wall")) == 3
+    assert len(timings[0].of("wall")) in (3, 6, 9)
 
 
 def test_equal_sides_raise_no_alarm():
@@ -113,7 +113,8 @@ def test_the_command_stores_prints_and_exits_by_what_it_found(store):
     assert dict(zip(run.verdicts.check, run.verdicts.status, strict=True)) == {"compare_time": "FAIL", "compare_error": "PASS"}
     assert run.info["environment"]["kind"] == "compare"
     assert len(run.timings) == 2
-    assert len(run.samples.query("metric == 'cpu'").process.unique()) == 3
+    pairs = len(run.samples.query("metric == 'cpu'").process.unique())
+    assert pairs in (3, 6, 9)  # more where the first did not tell, as on a busy machine
 
 
 def test_equal_sides_pass(store):
