@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.opencl_runtime import Runtime, import_cl
+from backends.opencl.runtime import Runtime, import_cl
 from harness.backend import BackendInfo, Limits, Unsupported
 
 LOCAL = 8

@@ -1,4 +1,4 @@
-"""`opencl-direct` computes what the definition says, and says what it lacks."""
+"""`opencl-naive` computes what the definition says, and says what it lacks."""
 
 import os
 import shutil
@@ -12,13 +12,14 @@ import pytest
 from backend_definition import SPECS, define, integers, operands, reals, rounded, run
 
 import backends
-from backends import opencl_runtime
-from backends.opencl_direct import MODES, OpenCLDirect, backend, pack_geometry, why_not
+from backends.opencl import runtime
+from backends.opencl.launch import why_not
+from backends.opencl.naive import MODES, OpenCLNaive, backend, pack_geometry
 from harness.backend import Prepared, Unsupported
 from harness.registry import checked
 from harness.spec import ConvSpec
 
-KERNELS = sorted(Path(backends.__file__).parent.glob("opencl_*.cl"))
+KERNELS = sorted(Path(backends.__file__).parent.glob("opencl/*.cl"))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_integers_come_out_exactly(device, name):
     assert backend.info.limits.why_not(spec) is None
     x, w, b = integers(spec)
     got, want = run(backend, device, spec, x, w, b), rounded(spec, define(spec, x, w, b))
-    if spec.op == "avg_pool" and not opencl_runtime.divides_exactly(backend._runtime.handles()[device]):
+    if spec.op == "avg_pool" and not runtime.divides_exactly(backend.runtime.handles()[device]):
         np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=4 * spec.out_type.unit_roundoff)
     else:
         np.testing.assert_array_equal(got, want)
@@ -141,12 +142,12 @@ def test_one_prepared_serves_new_weights_and_reports_device_time(device):
 
 
 def test_shapes_share_a_build_and_types_do_not(device):
-    own = OpenCLDirect()
+    own = OpenCLNaive()
     for name in ("1d-plain", "2d-asymmetric", "3d-circular"):
         own.prepare(SPECS[name], device).__exit__(None, None, None)
-    assert len(own._runtime._programs) == 1
+    assert len(own.runtime._programs) == 1
     own.prepare(SPECS["3d-all-f64/f64/f64"], device).__exit__(None, None, None)
-    assert len(own._runtime._programs) == 2
+    assert len(own.runtime._programs) == 2
 
 
 def test_a_device_is_described(device):
@@ -167,7 +168,7 @@ def test_what_a_device_cannot_do_has_a_reason():
 
 
 def test_it_keeps_the_contract(device):
-    assert checked(backend, "opencl-direct=backends.opencl_direct:backend") is backend
+    assert checked(backend, "opencl-naive=backends.opencl.naive:backend") is backend
     with pytest.raises(Unsupported, match="no device 'abacus': it has "):
         backend.prepare(ConvSpec("conv", (5,), (3,)), "abacus")
 
@@ -182,13 +183,13 @@ def test_the_workspace_covers_the_device_buffers(name):
 @pytest.mark.parametrize("path", KERNELS, ids=lambda p: p.name)
 def test_every_kernel_states_its_arguments_work_size_and_limits(path):
     header = path.read_text().partition("*/")[0]
-    wanted = ("Build options",) if path.name == "opencl_common.cl" else ("Arguments", "Work size", "Limits")
+    wanted = ("Build options",) if path.name == "common.cl" else ("Arguments", "Work size", "Limits")
     assert all(w in header for w in wanted)
 
 
 def test_geometry_has_the_order_of_the_struct():
     """The struct's fields, read from the source, against a specification whose every number differs."""
-    text = (Path(backends.__file__).parent / "opencl_common.cl").read_text()
+    text = (Path(backends.__file__).parent / "opencl" / "common.cl").read_text()
     body = text[text.index("typedef struct {") : text.index("} Geometry;")]
     fields = body.replace("typedef struct {", "").replace("long", "").replace(";", ",").split(",")
     spec = ConvSpec("conv", (50, 60), (2, 3), 4, 10, 15, (7, 8), ((11, 12), (13, 14)), "replicate", (16, 17), 5, flip=True)
@@ -208,11 +209,11 @@ def _python(code, **env):
     return done.stdout.strip()
 
 
-PROBE = "from backends.opencl_direct import backend; p = backend.probe(); print(len(p.devices), '|', p.reason, '|', p.hint)"
+PROBE = "from backends.opencl.naive import backend; p = backend.probe(); print(len(p.devices), '|', p.reason, '|', p.hint)"
 
 
 def test_reading_info_imports_no_pyopencl():
-    code = "import sys; from backends.opencl_direct import backend; backend.info.limits; print('pyopencl' in sys.modules)"
+    code = "import sys; from backends.opencl.naive import backend; backend.info.limits; print('pyopencl' in sys.modules)"
     assert _python(code) == "False"
 
 
@@ -248,27 +249,27 @@ def _toy_platform(name, *devices):
 
 
 def test_without_a_driver_the_probe_has_a_reason(monkeypatch):
-    monkeypatch.setattr(opencl_runtime, "import_cl", lambda: _toy_cl(_ToyError("PLATFORM_NOT_FOUND_KHR")))
-    probe = OpenCLDirect().probe()
+    monkeypatch.setattr(runtime, "import_cl", lambda: _toy_cl(_ToyError("PLATFORM_NOT_FOUND_KHR")))
+    probe = OpenCLNaive().probe()
     assert (probe.devices, probe.reason) == ((), "no OpenCL driver answers: PLATFORM_NOT_FOUND_KHR")
     assert probe.hint == "pip install 'convproof[opencl]'"
 
 
 def test_a_driver_without_hardware_is_named(monkeypatch):
     absent = _toy_platform("Toy CUDA", _ToyError("DEVICE_NOT_FOUND"))
-    monkeypatch.setattr(opencl_runtime, "import_cl", lambda: _toy_cl(absent))
-    assert OpenCLDirect().probe().reason == "Toy CUDA offers no device"
+    monkeypatch.setattr(runtime, "import_cl", lambda: _toy_cl(absent))
+    assert OpenCLNaive().probe().reason == "Toy CUDA offers no device"
 
 
 def test_equal_device_names_are_numbered(monkeypatch):
     twins, third = _toy_platform("A", "Toy  GPU ", "Toy GPU"), _toy_platform("B", "Toy GPU", "Other")
-    monkeypatch.setattr(opencl_runtime, "import_cl", lambda: _toy_cl(twins, third))
-    assert list(opencl_runtime.Runtime().handles()) == ["Toy GPU", "Toy GPU #2", "Toy GPU #3", "Other"]
+    monkeypatch.setattr(runtime, "import_cl", lambda: _toy_cl(twins, third))
+    assert list(runtime.Runtime().handles()) == ["Toy GPU", "Toy GPU #2", "Toy GPU #3", "Other"]
 
 
 def test_without_a_linker_pocl_is_not_tried(device, tmp_path):
     """PoCL aborts the process when a kernel's last step finds no `ld`."""
-    if backend.probe().devices[0].properties["platform"] != opencl_runtime.POCL:
+    if backend.probe().devices[0].properties["platform"] != runtime.POCL:
         pytest.skip("the first device is not PoCL's")
     assert shutil.which("ld")
     out = _python(PROBE, PATH=str(tmp_path), POCL_CACHE_DIR=str(tmp_path))
@@ -278,7 +279,7 @@ def test_without_a_linker_pocl_is_not_tried(device, tmp_path):
 
 def test_a_driver_that_offers_no_device_is_named(device):
     """PoCL without a cache directory lists none, silently."""
-    if backend.probe().devices[0].properties["platform"] != opencl_runtime.POCL:
+    if backend.probe().devices[0].properties["platform"] != runtime.POCL:
         pytest.skip("the first device is not PoCL's")
     assert "offers no device" in _python(PROBE, POCL_CACHE_DIR="/proc/nowhere")
 
@@ -286,7 +287,7 @@ def test_a_driver_that_offers_no_device_is_named(device):
 def test_it_runs_under_a_data_limit_of_two_gigabytes(device):
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30));"
-        "import numpy as np; from backends.opencl_direct import backend; from harness.spec import ConvSpec;"
+        "import numpy as np; from backends.opencl.naive import backend; from harness.spec import ConvSpec;"
         "d = backend.probe().devices[0].name; s = ConvSpec('conv', (5,), (3,)); out = np.empty(s.out_shape, 'f4');"
         "backend.prepare(s, d).run(np.ones(s.x_shape, 'f4'), np.ones(s.w_shape, 'f4'), None, out); print(out.tolist())"
     )
@@ -302,5 +303,5 @@ def test_a_kernel_that_is_left_serves_the_next_and_two_at_once_have_their_own(de
         with backend.prepare(ConvSpec("conv", (7,), (2,)), device) as again:
             assert id(again._kernel) in kernels
     again.__exit__(None, None, None)
-    idle = backend._runtime._idle[again._program, "conv"]
+    idle = backend.runtime._idle[again._program, "conv"]
     assert len(idle) == len({id(k) for k in idle})

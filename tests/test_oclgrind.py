@@ -20,7 +20,7 @@ from harness.run.probe import probe_all
 from harness.run.runner import Options
 from harness.spec import ConvSpec
 
-DIRECT = "backends.opencl_direct:backend"
+DIRECT = "backends.opencl.naive:backend"
 SPEC = ConvSpec("conv", (20,), (3,))
 LOG = """
 Oclgrind - OpenCL runtime error detected

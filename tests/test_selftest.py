@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from click.testing import CliRunner
 
-from backends.opencl_direct import OpenCLDirect
+from backends.opencl.naive import OpenCLNaive
 from backends.planted import CLASSES, FAULTS, KINDS
 from backends.planted.named import NAMED
 from backends.planted.opencl import Mutated, Mutation
@@ -60,13 +60,13 @@ def test_every_backend_is_fresh_so_that_no_fault_keeps_state_for_another_run():
 
 @pytest.mark.parametrize("fault", OPENCL, ids=lambda f: f.name)
 def test_an_opencl_mutation_applies_to_the_kernels_as_they_are(fault):
-    wrong, right = fault.make(), OpenCLDirect()
+    wrong, right = fault.make(), OpenCLNaive()
     sources = [(wrong.source(op), right.source(op)) for op in OPS]
     assert any(a != b for a, b in sources) or type(wrong) is not Mutated, "a source differs, or a step of the host"
 
 
 def test_without_a_mutation_the_kernels_are_the_built_in_ones():
-    assert [Mutated("right", "").source(op) for op in OPS] == [OpenCLDirect().source(op) for op in OPS]
+    assert [Mutated("right", "").source(op) for op in OPS] == [OpenCLNaive().source(op) for op in OPS]
 
 
 def test_a_mutation_whose_words_are_gone_is_an_error_and_no_silent_pass():

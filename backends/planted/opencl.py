@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from backends import opencl_runtime
-from backends.opencl_direct import OpenCLDirect
+from backends.opencl import runtime
+from backends.opencl.naive import OpenCLNaive
 from backends.planted.fault import FOUND, Fault, hyphened, sentence
 from harness.backend import Backend
 from harness.spec import ConvSpec
@@ -25,7 +25,7 @@ class Mutation:
     Attributes
     ----------
     file : str
-        `common` or an operation: the middle of opencl_*.cl.
+        `common` or an operation: see `path`.
     old, new : str
     times : int
         How often `old` occurs there; all are exchanged.
@@ -44,24 +44,29 @@ class Mutation:
         ValueError
             If `old` does not occur `times` times.
         """
-        text = opencl_runtime.source(f"opencl_{self.file}.cl")
+        text = runtime.source(path(self.file))
         if text.count(self.old) != self.times:
-            raise ValueError(f"opencl_{self.file}.cl holds {self.old!r} {text.count(self.old)} times, expected {self.times}")
+            raise ValueError(f"{path(self.file)} holds {self.old!r} {text.count(self.old)} times, expected {self.times}")
         return text.replace(self.old, self.new)
 
 
-class Mutated(OpenCLDirect):
+def path(file: str) -> str:
+    """The kernel file that a mutation calls `common` or by its operation."""
+    return "common.cl" if file == "common" else f"naive_{file}.cl"
+
+
+class Mutated(OpenCLNaive):
     """The OpenCL backend with a mutation, or with a host step replaced by a subclass."""
 
     def __init__(self, name: str, what: str, mutation: Mutation | None = None) -> None:
         super().__init__()
-        self.info = replace(OpenCLDirect.info, name=name, summary=what)
+        self.info = replace(OpenCLNaive.info, name=name, summary=what)
         self.mutation = mutation
 
     def source(self, op: str) -> str:
         """The operation's text, mutated where the mutation is in one of its files."""
         m = self.mutation
-        texts = (m.applied() if m and m.file == f else opencl_runtime.source(f"opencl_{f}.cl") for f in ("common", op))
+        texts = (m.applied() if m and m.file == f else runtime.source(path(f)) for f in ("common", op))
         return "\n".join(texts)
 
 

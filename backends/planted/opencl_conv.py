@@ -1,4 +1,4 @@
-"""Mutations of opencl_conv.cl.
+"""Mutations of naive_conv.cl.
 
 A table, laid out by hand: class, name, sentence; file, words, what stands for them.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from backends.planted.opencl import mutant
 
 # fmt: off
-# --- opencl_common.cl: all operations ---------------------------------------------------------------------------
+# --- common.cl: all operations ---------------------------------------------------------------------------
 mutant(
     "LAYOUT", "axes-in-reverse", "The output's axes are counted from the first, where the last runs fastest.",
     "common", "for (int a = 2; a >= 0; --a)", "for (int a = 0; a <= 2; ++a)",
@@ -67,7 +67,7 @@ mutant(
     "common", "#ifdef HALF\n", "#ifndef DOUBLE\n",
 )
 
-# --- opencl_conv_transpose.cl -------------------------------------------------------------------------------------
+# --- naive_conv_transpose.cl -------------------------------------------------------------------------------------
 mutant(
     "TRANSP", "transposed-padding-added", "Padding is added in front, where it takes outputs away.",
     "conv_transpose", "o + g->low[a]", "o - g->low[a]",
@@ -125,7 +125,7 @@ mutant(
     "conv_transpose", "if (i_w < 0)\n                    continue;", "",
 )
 
-# --- opencl_avg_pool.cl, opencl_max_pool.cl -----------------------------------------------------------------------
+# --- naive_avg_pool.cl, naive_max_pool.cl -----------------------------------------------------------------------
 mutant(
     "DIVISOR", "padding-never-counted", "The low padding never counts in the divisor.",
     "avg_pool", "g->include_pad ? -g->low[a] : 0", "0",

@@ -187,6 +187,16 @@ def has_double(handle: Any) -> bool:
     return "cl_khr_fp64" in handle.extensions.split()
 
 
+def shares_memory(handle: Any) -> bool:
+    """Whether the device reads the host's own memory, so that nothing need be copied."""
+    return bool(handle.host_unified_memory)
+
+
+def is_processor(handle: Any) -> bool:
+    """Whether the device is a CPU: vectors in one work item, no gain from local memory."""
+    return bool(handle.type & import_cl().device_type.CPU)
+
+
 def divides_exactly(handle: Any) -> bool:
     """Whether the device rounds float division correctly when it is asked to."""
     return bool(handle.single_fp_config & import_cl().device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT)

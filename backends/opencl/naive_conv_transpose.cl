@@ -3,7 +3,7 @@
  * The definition scatters; this gathers, so that no two items write one element.
  *
  * Arguments
- *   geometry  Geometry (opencl_common.cl), one, constant
+ *   geometry  Geometry (common.cl), one, constant
  *   x         TYPE[batch][in_channels][in_size...]
  *   w         TYPE[in_channels][out_channels/groups][kernel_size...]; read back to front where flip is set
  *   b         TYPE[out_channels]; one element, unread, where has_bias is 0

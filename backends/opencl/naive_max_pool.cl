@@ -1,7 +1,7 @@
 /* max_pool: y[n,c,o] = max over k of x[n,c, o*stride - low + k*dilation]; a NaN in the window is its maximum
  *
  * Arguments
- *   geometry  Geometry (opencl_common.cl), one, constant
+ *   geometry  Geometry (common.cl), one, constant
  *   x         TYPE[batch][channels][in_size...]
  *   y         TYPE[batch][channels][out_size...], every element written
  * Work size   one item an output element, one dimension, rounded up to the local size (any)

@@ -1,4 +1,4 @@
-"""`opencl-direct`: one general kernel an operation, correct first; runs on any OpenCL 1.2 device.
+"""`opencl-naive`: one general kernel an operation, correct first; runs on any OpenCL 1.2 device.
 
 Geometry goes in as a constant buffer, so that only the operation and the element type make a
 build of their own. The kernels are the .cl files beside this module, one an operation.
@@ -12,7 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from backends import opencl_runtime as runtime
+from backends.opencl import launch, runtime
+from backends.opencl.launch import WORK
 from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported
 from harness.spec import ConvSpec
 from harness.spec.dtypes import dtype
@@ -21,15 +22,12 @@ from harness.spec.host import narrow, numpy_dtype, widen
 #: What is implemented, by name: a name that the specification gains later is not taken unseen.
 OPS = ("conv", "conv_transpose", "max_pool", "avg_pool")
 TYPES = ("f32", "f64", "f16", "f16/f16/f16", "f16/f32/f32", "bf16", "bf16/f32/f32", "f32/f64/f32", "i8")
-#: The operands' type on the device, by accumulator: f16 and bf16 are widened and rounded by the host.
-WORK = {"f16": "f32", "bf16": "f32", "f32": "f32", "f64": "f64", "i8": "i32", "i32": "i32"}
-_C_NAMES = {"f32": "float", "f64": "double", "i32": "int"}
-#: `enum` of opencl_common.cl
+#: `enum` of common.cl
 MODES = {"zeros": 0, "circular": 1, "reflect": 2, "replicate": 3}
 _GEOMETRY_BYTES = 8 * (8 + 7 * 3)
 
 
-class OpenCLDirect:
+class OpenCLNaive:
     """The backend object; see the contract in `harness.backend`.
 
     Examples
@@ -39,7 +37,7 @@ class OpenCLDirect:
     """
 
     info = BackendInfo(
-        "opencl-direct",
+        "opencl-naive",
         "OpenCL, one general kernel an operation",
         Limits(OPS, TYPES, padding_modes=tuple(MODES)),
         extra="opencl",
@@ -49,15 +47,15 @@ class OpenCLDirect:
     )
 
     def __init__(self) -> None:
-        self._runtime = runtime.Runtime()
+        self.runtime = runtime.Runtime()
 
     def source(self, op: str) -> str:
         """The OpenCL C of an operation."""
-        return runtime.source("opencl_common.cl", f"opencl_{op}.cl")
+        return runtime.source("common.cl", f"naive_{op}.cl")
 
     def options(self, spec: ConvSpec, handle: Any) -> tuple[str, ...]:
-        """Its build options: those of opencl_common.cl, and the device's best division."""
-        return _options(spec, handle)
+        """Its build options: those of common.cl, and the device's best division."""
+        return launch.options(spec, handle)
 
     def global_size(self, elements: int, local: int) -> int:
         """Work items for so many outputs: whole groups of `local`."""
@@ -65,7 +63,7 @@ class OpenCLDirect:
 
     def probe(self) -> Probe:
         """Every installed driver's devices that ran a trial kernel."""
-        return self._runtime.probe()
+        return self.runtime.probe()
 
     def workspace_bytes(self, spec: ConvSpec, /) -> int:
         """The device's copies of the operands, and the host's where types are converted."""
@@ -81,36 +79,16 @@ class OpenCLDirect:
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
         """Build the operation's kernel for the device, allocate the buffers, upload the geometry."""
-        try:
-            handles = self._runtime.handles()
-        except ImportError as error:
-            raise Unsupported(f"backend 'opencl-direct' needs pyopencl ({error}): {runtime.EXTRA_HINT}") from error
-        if device not in handles:
-            raise Unsupported(f"backend 'opencl-direct' has no device {device!r}: it has {', '.join(handles) or 'none'}")
-        if reason := why_not(spec, handles[device]):
+        if reason := launch.why_not(spec, launch.handle_of(self.runtime, self.info.name, device)):
             raise Unsupported(reason)
-        return _Prepared(spec, device, self, self._runtime)
+        return _Prepared(spec, device, self, self.runtime)
 
 
-backend = OpenCLDirect()
-
-
-def why_not(spec: ConvSpec, handle: Any) -> str | None:
-    """The reason why the device cannot compute `spec`, or None."""
-    work = dtype(WORK[spec.acc_dtype])
-    if work.name == "f64" and not runtime.has_double(handle):
-        return f"{handle.name} has no cl_khr_fp64, and the accumulator is f64"
-    for name, shape in (("x", spec.x_shape), ("w", spec.w_shape), ("out", spec.out_shape)):
-        if shape and prod(shape) * work.itemsize > handle.max_mem_alloc_size:
-            return (
-                f"{name} {list(shape)} takes {prod(shape) * work.itemsize} bytes as {work.name}, "
-                f"{handle.name} allocates at most {handle.max_mem_alloc_size} at once"
-            )
-    return None
+backend = OpenCLNaive()
 
 
 def pack_geometry(spec: ConvSpec) -> np.ndarray:
-    """The `Geometry` of opencl_common.cl, as int64 in the order of its fields."""
+    """The `Geometry` of common.cl, as int64 in the order of its fields."""
     lifted = spec.lifted()
     low, high = zip(*lifted.padding, strict=True)
     return np.array(
@@ -126,7 +104,7 @@ def pack_geometry(spec: ConvSpec) -> np.ndarray:
 class _Prepared:
     """A kernel with its arguments set and the buffers they point at."""
 
-    def __init__(self, spec: ConvSpec, device: str, backend: OpenCLDirect, run_time: runtime.Runtime) -> None:
+    def __init__(self, spec: ConvSpec, device: str, backend: OpenCLNaive, run_time: runtime.Runtime) -> None:
         self._cl = cl = runtime.import_cl()
         self.spec = spec
         self.phases: dict[str, float] = {}
@@ -206,17 +184,3 @@ class _Prepared:
         if self._buffers:  # once, though it be left twice
             self._runtime.leave(self._program, self.spec.op, self._kernel)
         self._buffers = {}
-
-
-def _options(spec: ConvSpec, handle: Any) -> tuple[str, ...]:
-    """The build options of opencl_common.cl, and the device's best division."""
-    work = WORK[spec.acc_dtype]
-    name = "uint" if work == "i32" and not spec.is_pool else _C_NAMES[work]
-    options = [f"-DTYPE={name}"]
-    if work == "f64":
-        options.append("-DDOUBLE")
-    if spec.acc_dtype == "f16" and spec.op != "max_pool":
-        options.append("-DHALF")
-    if runtime.divides_exactly(handle):
-        options.append("-cl-fp32-correctly-rounded-divide-sqrt")
-    return tuple(options)

@@ -1,7 +1,7 @@
 /* conv: y[n,m,o] = b[m] + sum over c, k of w[m,c,k] * x[n, first(m)+c, o*stride - low + k*dilation]
  *
  * Arguments
- *   geometry  Geometry (opencl_common.cl), one, constant
+ *   geometry  Geometry (common.cl), one, constant
  *   x         TYPE[batch][in_channels][in_size...]
  *   w         TYPE[out_channels][in_channels/groups][kernel_size...]; read back to front where flip is set
  *   b         TYPE[out_channels]; one element, unread, where has_bias is 0

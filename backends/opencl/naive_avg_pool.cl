@@ -4,7 +4,7 @@
  * of ceil_mode never; without it the taps on data, in [0, n).
  *
  * Arguments
- *   geometry  Geometry (opencl_common.cl), one, constant
+ *   geometry  Geometry (common.cl), one, constant
  *   x         TYPE[batch][channels][in_size...]
  *   y         TYPE[batch][channels][out_size...], every element written
  * Work size   one item an output element, one dimension, rounded up to the local size (any)

@@ -1,4 +1,4 @@
-/* What the kernels of the OpenCL backends share; put in front of each by backends/opencl_runtime.py.
+/* What the kernels of the OpenCL backends share; put in front of each by backends/runtime.py.
  *
  * Build options
  *   -DTYPE=float|double|int|uint   the element type of every operand on the device: the accumulator's type.
@@ -14,7 +14,7 @@
 #endif
 
 /* Axes are depth, height, width: a problem of fewer axes has ones in front (ConvSpec.lifted).
- * The order is that of `pack_geometry` in backends/opencl_direct.py. */
+ * The order is that of `pack_geometry` in backends/opencl/naive.py. */
 typedef struct {
     long batch, in_channels, out_channels, groups;
     long has_bias, flip, padding_mode, include_pad;

@@ -1,0 +1,24 @@
+/* VECTOR: WIDTH elements, and how they are read and written wherever they stand.
+ *
+ * Build options
+ *   -DWIDTH=1|2|4|8|16
+ *
+ * LOAD and STORE are for global memory, GET and PUT for private memory. They go by pointers to a vector that is
+ * aligned as its elements are: PoCL 3.0 calls a function for vload16.
+ */
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#if WIDTH == 1
+typedef TYPE VECTOR;
+#define LOAD(p) (*(p))
+#define STORE(v, p) (*(p) = (v))
+#define GET(p) (*(p))
+#define PUT(v, p) (*(p) = (v))
+#else
+typedef CAT(TYPE, WIDTH) VECTOR;
+typedef VECTOR UNALIGNED __attribute__((aligned(sizeof(TYPE))));
+#define LOAD(p) (*(__global const UNALIGNED *)(p))
+#define STORE(v, p) (*(__global UNALIGNED *)(p) = (v))
+#define GET(p) (*(const UNALIGNED *)(p))
+#define PUT(v, p) (*(UNALIGNED *)(p) = (v))
+#endif

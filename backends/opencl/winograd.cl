@@ -1,0 +1,170 @@
+/* The transforms of Winograd's F(M, 3) in two dimensions; the products are those of blocked.cl, a group a frequency.
+ *
+ * The input is stored by the residues of M in both axes (pack.cl), so that element (i, j) of neighbouring tiles stands
+ * at neighbouring places: tiles are counted in the pitch of the stored rows, one more than there are in a row, and
+ * what is computed for the one too many is left out when it is stored.
+ *
+ * Build options, besides those of common.cl and vectors.cl
+ *   -DM=2|4 -DWIDTH=16                outputs of a tile, an axis; elements of a vector
+ * B_T(a, s), G_(a, s), A_T(a, s) come in front, generated from the interpolation points: they multiply by B^T, G and
+ * A^T the elements a[0], a[s], a[2 s], ... and give an array.
+ */
+#define N (M + 2)
+
+/* wino_input: v[f][c][t] = (B^T d B)[f], f the N x N frequencies, for `vectors` * WIDTH tiles from `first` on
+ *
+ * Arguments
+ *   x         TYPE[channels][x_channel], as pack.cl stores it, and room for a vector behind
+ *   v         TYPE[N * N][channels][vectors * WIDTH]
+ *   channels, x_channel, pitch, phase   elements of a stored channel, of a row of a residue, of a residue
+ *   first, vectors
+ * Work size   channels * vectors, one dimension, rounded up
+ * Limits      none of its own
+ */
+__kernel void wino_input(
+    __global const TYPE *restrict x,
+    __global TYPE *restrict v,
+    const int channels,
+    const int x_channel,
+    const int pitch,
+    const int phase,
+    const int first,
+    const int vectors)
+{
+    const int id = get_global_id(0), c = id / vectors, at = id % vectors * WIDTH;
+    if (c >= channels)
+        return;
+    __global const TYPE *from = x + (long)c * x_channel + first + at;
+    VECTOR d[N * N], e[N * N];
+    for (int i = 0; i < N; ++i)
+        for (int j = 0; j < N; ++j)
+            d[i * N + j] = LOAD(from + (i % M * M + j % M) * phase + i / M * pitch + j / M);
+    for (int j = 0; j < N; ++j) {
+        B_T(e, j, N, d, j, N);
+    }
+    for (int i = 0; i < N; ++i) {
+        B_T(d, i * N, 1, e, i * N, 1);
+    }
+    __global TYPE *to = v + (long)c * vectors * WIDTH + at;
+    const long step = (long)channels * vectors * WIDTH;
+    for (int f = 0; f < N * N; ++f)
+        STORE(d[f], to + f * step);
+}
+
+/* wino_filter: u[f][m][c] = (G g G^T)[f] of the filters `first` to `first` + `count`
+ *
+ * Arguments
+ *   w         TYPE[filters][channels][3][3]; read back to front where flip is set
+ *   u         TYPE[N * N][count][channels]
+ *   first, count, channels, flip
+ * Work size   one item a filter, one dimension, rounded up
+ * Limits      none of its own
+ */
+#define FILTERS(T, load, store, step)                                              \
+    for (; c + step <= channels; c += step) {                                      \
+        T g[9], h[3 * N], k[N * N];                                                \
+        for (int i = 0; i < 9; ++i)                                                \
+            load(g[i], from + c * 9 + (flip ? 8 - i : i));                         \
+        for (int j = 0; j < 3; ++j) {                                              \
+            G_(h, j, 3, g, j, 3);                                                  \
+        }                                                                          \
+        for (int i = 0; i < N; ++i) {                                              \
+            G_(k, i * N, 1, h, i * 3, 1);                                          \
+        }                                                                          \
+        for (int f = 0; f < N * N; ++f)                                            \
+            store(k[f], to + f * pitch + c);                                       \
+    }
+#define EVERY9_1(v, p) v = *(p)
+#define EVERY9_4(v, p) v = (CAT(TYPE, 4))((p)[0], (p)[9], (p)[18], (p)[27])
+#define EVERY9_8(v, p) v = (CAT(TYPE, 8))((p)[0], (p)[9], (p)[18], (p)[27], (p)[36], (p)[45], (p)[54], (p)[63])
+#define EVERY9_16(v, p)                                                                                          \
+    v = (CAT(TYPE, 16))((p)[0], (p)[9], (p)[18], (p)[27], (p)[36], (p)[45], (p)[54], (p)[63], (p)[72], (p)[81], \
+        (p)[90], (p)[99], (p)[108], (p)[117], (p)[126], (p)[135])
+#define STORE_1(v, p) *(p) = v
+
+__kernel void wino_filter(
+    __global const TYPE *restrict w,
+    __global TYPE *restrict u,
+    const int first,
+    const int count,
+    const int channels,
+    const int flip)
+{
+    const int m = get_global_id(0);
+    if (m >= count)
+        return;
+    __global const TYPE *from = w + (long)(first + m) * channels * 9;
+    __global TYPE *to = u + (long)m * channels;
+    const long pitch = (long)count * channels;
+    int c = 0;
+#if WIDTH > 1
+    FILTERS(VECTOR, CAT(EVERY9_, WIDTH), STORE, WIDTH)
+#endif
+    FILTERS(TYPE, EVERY9_1, STORE_1, 1)
+}
+
+/* wino_output: y = A^T m A of each tile, plus the bias
+ *
+ * Arguments
+ *   m         TYPE[N * N][count][vectors * WIDTH]
+ *   b         TYPE[out_channels]; unread where has_bias is 0
+ *   y         TYPE[out_channels][out_h][out_w], of one sample at y_offset; the tiles' elements are written
+ *   count, vectors, first, pitch       tiles from `first` on, rows of `pitch` of them
+ *   channel   of the first filter;  has_bias, out_h, out_w, y_offset
+ * Work size   count * vectors, one dimension, rounded up
+ * Limits      none of its own
+ */
+__kernel void wino_output(
+    __global const TYPE *restrict m,
+    __global const TYPE *restrict b,
+    __global TYPE *restrict y,
+    const int count,
+    const int vectors,
+    const int first,
+    const int pitch,
+    const int channel,
+    const int has_bias,
+    const int out_h,
+    const int out_w,
+    const long y_offset)
+{
+    const int id = get_global_id(0), k = id / vectors, at = id % vectors * WIDTH;
+    if (k >= count)
+        return;
+    __global const TYPE *from = m + (long)k * vectors * WIDTH + at;
+    const long step = (long)count * vectors * WIDTH;
+    VECTOR p[N * N], q[M * N], r[M * M];
+    for (int f = 0; f < N * N; ++f)
+        p[f] = LOAD(from + f * step);
+    for (int j = 0; j < N; ++j) {
+        A_T(q, j, N, p, j, N);
+    }
+    for (int i = 0; i < M; ++i) {
+        A_T(r, i * M, 1, q, i * N, 1);
+    }
+    const TYPE bias = has_bias ? b[channel + k] : 0;
+    TYPE rows[M][WIDTH * M];
+    for (int i = 0; i < M; ++i) {
+        TYPE lanes[M][WIDTH];
+        for (int j = 0; j < M; ++j)
+            PUT(r[i * M + j] + bias, lanes[j]);
+        for (int l = 0; l < WIDTH; ++l)
+            for (int j = 0; j < M; ++j)
+                rows[i][l * M + j] = lanes[j][l];
+    }
+    __global TYPE *to = y + y_offset + (long)(channel + k) * out_h * out_w;
+    const int across = (out_w + M - 1) / M;
+    int tile_h = (first + at) / pitch, tile_w = (first + at) % pitch;
+    for (int l = 0; l < WIDTH && tile_h * M < out_h;) {
+        const int run = min(across - tile_w, WIDTH - l); /* none where the tile is the one too many */
+        const int high = min(M, out_h - tile_h * M), wide = min(run * M, out_w - tile_w * M);
+        for (int i = 0; i < high; ++i) {
+            __global TYPE *out = to + (long)(tile_h * M + i) * out_w + tile_w * M;
+            for (int j = 0; j < wide; ++j)
+                out[j] = rows[i][l * M + j];
+        }
+        l += run + 1;
+        tile_w = 0;
+        ++tile_h;
+    }
+}
