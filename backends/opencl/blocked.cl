@@ -23,12 +23,20 @@
 typedef struct {
     long batch, groups, channels, filters; /* channels and filters of one group */
     long taps, pixels, tiles, blocks;      /* blocks of one group's filters */
-    long tiles_first, has_bias, x_channel, w_out;
+    long chunk, has_bias, x_channel, w_out;
     long w_in, w_group, rows, pitch;       /* rows of a stored plane, elements of a row */
     long size[3], first[3], step[3], out_size[3];
 } Plan;
 
 #define SPAN (WIDTH * ITEMS)
+
+/* LLVM would read all of a tap's weights before it multiplies by the first, and have too few registers for it: an
+ * empty instruction makes the place of the next weight seem to depend on the last product. */
+#if defined(__clang__) && defined(__AVX512F__) && WIDTH == 16
+#define IN_ORDER(place, sum) __asm__("" : "+r"(place), "+v"(sum));
+#else
+#define IN_ORDER(place, sum)
+#endif
 
 /* Loops that the preprocessor writes out: compilers keep an array in registers only where no loop indexes it. */
 #define ROWS_1(X, n) X(0, n)
@@ -64,9 +72,11 @@ typedef struct {
     COLUMNS(BEGIN_ONE, i, n)
 #define READ(i, j) const VECTOR v##j = LOAD(xt + start[j]);
 #define MULTIPLY_ONE(i, j) acc##i##_##j += f##i * v##j;
+#define ORDER_ONE(i, j) IN_ORDER(at_w, acc##i##_##j)
 #define MULTIPLY(i, n)                                              \
     const TYPE f##i = w##i[at_w];                                   \
-    COLUMNS(MULTIPLY_ONE, i, n)
+    COLUMNS(MULTIPLY_ONE, i, n)                                     \
+    COLUMNS(ORDER_ONE, i, n)
 #define KEEP_ONE(i, j) PUT(acc##i##_##j, tile + (i * VECTORS + j) * WIDTH);
 #define KEEP(i, n) COLUMNS(KEEP_ONE, i, n)
 #define FILTER(i, n) __global const TYPE *w##i = wc + i * w_out;
@@ -86,7 +96,7 @@ typedef struct {
             EACH_TAP                                                \
             {                                                       \
                 __global const TYPE *xt = xc + taps[t].x;           \
-                const long at_w = from_w + taps[t].y;               \
+                long at_w = from_w + taps[t].y;               \
                 COLUMNS(READ, 0, n)                                 \
                 ROWS(MULTIPLY, n)                                   \
             }                                                       \
@@ -105,18 +115,13 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
     const int pixels = g->pixels, n_taps = g->taps;
     const long x_channel = g->x_channel, w_in = g->w_in;
     long id = get_group_id(0);
-    int at, block;
-    if (g->tiles_first) {
-        at = id % tiles;
-        id /= tiles;
-        block = id % blocks;
-        id /= blocks;
-    } else {
-        block = id % blocks;
-        id /= blocks;
-        at = id % tiles;
-        id /= tiles;
-    }
+    /* A chunk of tiles for all blocks, then the next chunk: its input stays in the cache, and so do a block's filters. */
+    const int chunk = g->chunk, chunk_begin = id % (tiles * (long)blocks) / ((long)chunk * blocks) * chunk;
+    const int in_chunk = min(chunk, tiles - chunk_begin);
+    const long rest = id % (tiles * (long)blocks) - chunk_begin * (long)blocks;
+    const int at = chunk_begin + rest % in_chunk;
+    const int block = rest / in_chunk;
+    id /= tiles * (long)blocks;
     const long group = id % g->groups, sample = id / g->groups;
     /* The last block begins earlier where it would not be full, and the filters in front are not stored again. */
     const int first = min(block * BLOCK, filters - BLOCK), again = block * BLOCK - first;

@@ -50,6 +50,8 @@ class Tile:
 
 #: Bytes of a vector register that the tiles of a processor are made for; a narrower one takes two for each.
 VECTOR_BYTES = 64
+UNROLL = 1
+CHUNK_BYTES = 192 << 10
 
 
 class OpenCLDirect:
@@ -126,9 +128,12 @@ class _Direct(launch.Launches):
         tiles = -(-pixels // (tile.vectors * tile.width * tile.items))
         filters = spec.out_channels // spec.groups
         count = -(-filters // tile.block)
-        fields = pack_plan(spec, self.plan, part, tiles, count)
+        span = tile.vectors * tile.width * tile.items
+        reach = int(part.taps[:, 0].max(initial=0))
+        chunk = chunk_of_tiles(spec.in_channels // spec.groups * self.work.itemsize, span, reach)
+        fields = pack_plan(spec, self.plan, part, tiles, count, min(chunk, tiles))
         taps = part.taps if len(part.taps) else np.zeros((1, 2), np.int32)
-        unrolled = len(part.taps) if len(part.taps) == 1 else 0
+        unrolled = len(part.taps) if len(part.taps) <= UNROLL else 0
         kernel = self.kernel(
             ("vectors.cl", "blocked.cl"), "blocked", tile.options(unrolled),
             self.constant(fields), self.constant(taps), stored,
@@ -150,10 +155,10 @@ def pack_step(of: launch.Launches, plan: Windows, stored: Any) -> launch.Step:
     residues = np.array([r for phases in form.phases for r in phases], np.int32)
     processor = runtime.is_processor(of.handle)
     kernel = of.kernel(
-        ("pack.cl",), "pack", ("-DBY_ROW",) if processor else (), of.constant(fields), of.constant(residues), None, stored
+        ("pack.cl",), "pack", ("-DBY_PLANE",) if processor else (), of.constant(fields), of.constant(residues), None, stored
     )
-    size = channels * form.channel // (form.size[2] if processor else 1)
-    local = of.runtime.local_size(of.device, kernel)
+    size = channels * form.channel // (form.size[1] * form.size[2] if processor else 1)
+    local = 1 if processor else of.runtime.local_size(of.device, kernel)
     return launch.Step("pack", kernel, (-(-size // local) * local,), (local,), {"x": 2})
 
 
@@ -168,7 +173,12 @@ def default_tile(spec: ConvSpec, plan: Windows, processor: bool, itemsize: int) 
     return Tile(min(8, filters), 3, width, 1)
 
 
-def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int) -> np.ndarray:
+def chunk_of_tiles(bytes_a_place: int, span: int, reach: int) -> int:
+    """Tiles of `span` outputs whose input, `bytes_a_place` an output and `reach` beyond, fits `CHUNK_BYTES`."""
+    return max(1, (CHUNK_BYTES // bytes_a_place - reach) // span)
+
+
+def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int, chunk: int) -> np.ndarray:
     """The `Plan` of blocked.cl, as int64 in the order of its fields."""
     lifted = spec.lifted()
     assert spec.w_shape is not None
@@ -176,13 +186,11 @@ def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int
     transposed = spec.op == "conv_transpose"
     w_out, w_in = (taps, filters * taps) if transposed else (channels * taps, taps)
     weights = prod(spec.w_shape)
-    # what is used again and again should be the smaller: the input's channels, or the filters
-    tiles_first = prod(spec.x_shape[1:]) < weights
     return np.array(
         [
             *(spec.batch, spec.groups, channels, filters),
             *(len(part.taps), part.pixels(plan.stored), tiles, blocks),
-            *(tiles_first, spec.bias, plan.stored.channel, w_out),
+            *(chunk, spec.bias, plan.stored.channel, w_out),
             *(w_in, weights // spec.groups, *plan.stored.size[1:]),
             *(*part.size, *part.first, *part.step, *lifted.out_size),
         ],

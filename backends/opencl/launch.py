@@ -98,8 +98,7 @@ class Launches:
         self.handle = run_time.handles()[device]
         self.queue = run_time.queue(device)
         self.work = numpy_dtype(WORK[spec.acc_dtype])
-        self.phases: dict[str, float] = {}
-        self.device_seconds = 0.0
+        self._last: tuple[list[Any], list[Any], dict[str, float]] = ([], [], {})
         self.steps: list[Step] = []
         self._shared = runtime.shares_memory(self.handle)
         self._kept: dict[str, Any] = {}
@@ -153,23 +152,35 @@ class Launches:
                 step.kernel.set_arg(at, buffers[name])
             events.append(self._cl.enqueue_nd_range_kernel(self.queue, step.kernel, step.size, step.local))
         if self._shared:
-            mapped, event = self._cl.enqueue_map_buffer(self.queue, buffers["y"], self._cl.map_flags.READ, 0, y.shape, y.dtype)
-            mapped.base.release(self.queue)
+            mapped, event = self._cl.enqueue_map_buffer(
+                self.queue, buffers["y"], self._cl.map_flags.READ, 0, y.shape, y.dtype, is_blocking=False
+            )
             self.queue.finish()
-            del mapped
+            mapped.base.release(self.queue)
         else:
             event = self._cl.enqueue_copy(self.queue, y, buffers["y"])  # blocks; the queue is in order
         copies.append(event)
-        spent: dict[str, float] = {"pack": packed - start, "transfer": sum(map(runtime.seconds, copies)), "kernel": 0.0}
-        for step, event in zip(self.steps, events, strict=True):
-            spent[step.phase] += runtime.seconds(event)
-        self.device_seconds = sum(map(runtime.seconds, events))
+        host = {"pack": packed - start}
         if not direct:
             done = perf_counter()
             with np.errstate(over="ignore"):  # a sum beyond the output's range is Inf by definition, not a fault
                 out[...] = narrow(y, self.spec)
-            spent["copy"] = perf_counter() - done
-        self.phases = spent
+            host["copy"] = perf_counter() - done
+        self._last = events, copies, host
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Seconds of the last run, a phase; asked for here and not in `run`, since a question costs some microseconds."""
+        events, copies, host = self._last
+        spent = {"pack": 0.0, "transfer": sum(map(runtime.seconds, copies)), "kernel": 0.0, **host}
+        for step, event in zip(self.steps, events, strict=False):
+            spent[step.phase] += runtime.seconds(event)
+        return spent
+
+    @property
+    def device_seconds(self) -> float:
+        """Of the last run's kernels, by the device's clock."""
+        return sum(map(runtime.seconds, self._last[0]))
 
     def _hand_over(self, arrays: dict[str, np.ndarray], y: np.ndarray) -> tuple[dict[str, Any], list[Any]]:
         """Buffers of the operands by name, and the events of the copies that that took."""

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from backends.opencl import launch, naive, runtime
-from backends.opencl.direct import VECTOR_BYTES, Tile, pack_step
+from backends.opencl.direct import VECTOR_BYTES, Tile, chunk_of_tiles, pack_step
 from backends.opencl.windows import Stored
 from backends.winograd_transforms import Matrix, transforms
 from harness.backend import LAYOUTS, AlgorithmClass, BackendInfo, Limits, Prepared, Probe, Unsupported
@@ -174,8 +174,9 @@ class _Winograd(launch.Launches):
         tile = replace(self._tile, block=min(self._tile.block, count))
         tiles = -(-pixels // (tile.vectors * tile.width * tile.items))
         blocks = -(-count // tile.block)
+        chunk = min(tiles, chunk_of_tiles(channels * self.work.itemsize, tile.vectors * tile.width * tile.items, 0))
         fields = [
-            *(1, n, channels, count, 1, pixels, tiles, blocks, pixels < count, 0, pixels, channels, 1, channels * count, 1, pixels),
+            *(1, n, channels, count, 1, pixels, tiles, blocks, chunk, 0, pixels, channels, 1, channels * count, 1, pixels),
             *(1, 1, pixels, 0, 0, 0, 1, 1, 1, 1, 1, pixels),
         ]
         kernel = self.kernel(
