@@ -13,10 +13,10 @@
  * Arguments
  *   plan     Plan, one, constant
  *   taps     int2[taps]: offsets in a stored channel of x, and in a filter of w
- *   x        TYPE[batch][in_channels][plan.x_channel], and WIDTH elements beyond unless pixels >= WIDTH
+ *   x        TYPE[batch][groups][plan.x_group], channels of plan.x_channel, and WIDTH elements beyond unless pixels >= WIDTH
  *   w        TYPE, at plan.w_out and plan.w_in elements from one output or input channel to the next
  *   b        TYPE[out_channels]; one element, unread, where has_bias is 0
- *   y        TYPE[batch][out_channels][out_size...]; the elements of the plan's part are written
+ *   y        TYPE[batch][groups][plan.y_group], channels of out_size; the elements of the plan's part are written
  * Work size   tiles * blocks * groups * batch groups of ITEMS, one dimension
  * Limits      a channel of fewer than 2^31 stored elements; 64-bit offsets between channels
  */
@@ -25,6 +25,7 @@ typedef struct {
     long taps, pixels, tiles, blocks;      /* blocks of one group's filters */
     long chunk, has_bias, x_channel, w_out;
     long w_in, w_group, rows, pitch;       /* rows of a stored plane, elements of a row */
+    long x_group, y_group;                 /* from one group to the next, of one sample and all */
     long size[3], first[3], step[3], out_size[3];
 } Plan;
 
@@ -127,7 +128,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
     const int first = min(block * BLOCK, filters - BLOCK), again = block * BLOCK - first;
     const long out_channel = group * filters + first, w_out = g->w_out;
     const bool has_bias = g->has_bias;
-    __global const TYPE *xc = x + (sample * g->groups + group) * channels * x_channel;
+    __global const TYPE *xc = x + (sample * g->groups + group) * g->x_group;
     __global const TYPE *wc = w + group * g->w_group + first * w_out;
     /* A vector that would end beyond the last output begins earlier, and the lanes in front are not stored again. */
     const int origin = at * (VECTORS * SPAN) + (int)get_local_id(0) * WIDTH;
@@ -180,7 +181,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
     const int pitch = g->pitch, rows = g->rows;
     const int size_h = g->size[1], size_w = g->size[2], step_w = g->step[2];
     const long out_h = g->out_size[1], out_w = g->out_size[2], volume = g->out_size[0] * out_h * out_w;
-    __global TYPE *base = y + (sample * g->groups * filters + out_channel) * volume;
+    __global TYPE *base = y + (sample * g->groups + group) * g->y_group + first * volume;
     const bool plain = pitch == out_w && (rows == out_h || g->size[0] == 1) && step_w == 1 && g->step[1] == 1;
     for (int j = 0; j < wanted; ++j) {
         const int from = origin + j * SPAN;

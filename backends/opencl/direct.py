@@ -50,7 +50,8 @@ class Tile:
 
 #: Bytes of a vector register that the tiles of a processor are made for; a narrower one takes two for each.
 VECTOR_BYTES = 64
-UNROLL = 1
+#: Taps of a depthwise convolution that are unrolled.
+MOST_UNROLLED = 25
 CHUNK_BYTES = 192 << 10
 
 
@@ -113,7 +114,11 @@ class _Direct(launch.Launches):
         self.processor = runtime.is_processor(self.handle)
         self.plan = plan
         # vectors are loaded whole: a channel that is shorter than one has others behind it, the last one room
-        tile = default_tile(spec, plan, self.processor, self.work.itemsize)
+        pixels = max(p.pixels(plan.stored) for p in plan.parts)
+        tile = default_tile(pixels, spec.out_channels // spec.groups, self.processor, self.work.itemsize)
+        if (rows := strip_rows(spec, plan, self.handle, self.work.itemsize)):
+            self.steps.append(self._depthwise(rows))
+            return
         stored = None
         if not plan.dense or min(p.pixels(plan.stored) for p in plan.parts) < tile.width:
             stored = self.scratch(prod(spec.x_shape[:2]) * plan.stored.channel + tile.width)
@@ -133,7 +138,7 @@ class _Direct(launch.Launches):
         chunk = chunk_of_tiles(spec.in_channels // spec.groups * self.work.itemsize, span, reach)
         fields = pack_plan(spec, self.plan, part, tiles, count, min(chunk, tiles))
         taps = part.taps if len(part.taps) else np.zeros((1, 2), np.int32)
-        unrolled = len(part.taps) if len(part.taps) <= UNROLL else 0
+        unrolled = len(part.taps) if len(part.taps) == 1 else 0
         kernel = self.kernel(
             ("vectors.cl", "blocked.cl"), "blocked", tile.options(unrolled),
             self.constant(fields), self.constant(taps), stored,
@@ -141,6 +146,56 @@ class _Direct(launch.Launches):
         operands = {"w": 3, "b": 4, "y": 5} | ({} if stored else {"x": 2})
         groups = tiles * count * spec.groups * spec.batch
         return launch.Step("kernel", kernel, (groups * tile.items,), (tile.items,), operands)
+
+
+    def _depthwise(self, rows: int) -> launch.Step:
+        spec, form, (part,) = self.spec, self.plan.stored, self.plan.parts
+        lifted = spec.lifted()
+        width, items = (VECTOR_BYTES // self.work.itemsize, 1) if self.processor else (1, 128)
+        while width > 4 and 2 * lifted.out_size[2] <= width:
+            width //= 2
+        high, pitch = rows + form.size[1] - lifted.out_size[1], form.size[2]
+        taps = [  # the offsets of a strip: fewer rows a residue than the whole channel has
+            np.ravel_multi_index((*divmod(at // (form.size[1] * pitch), len(form.phases[2])), *divmod(at % (form.size[1] * pitch), pitch)),
+                                 (len(form.phases[1]), len(form.phases[2]), high, pitch))
+            for at in part.taps[:, 0].tolist()
+        ]  # fmt: skip
+        strips, planes = -(-lifted.out_size[1] // rows), spec.batch * spec.out_channels
+        share = max(1, min(8, planes * strips // (8 * self.handle.max_compute_units))) if self.processor else 1
+        unrolled = (f"-DTAPS={len(taps)}",) if len(taps) <= MOST_UNROLLED else ()
+        fields = np.array(
+            [
+                *(spec.in_channels, spec.out_channels, len(taps), spec.bias, *lifted.in_size[1:], *lifted.out_size[1:]),
+                *(*form.first[1:], *form.stride[1:], len(form.phases[1]), len(form.phases[2]), rows, high),
+                *(pitch, strips, naive.MODES[spec.padding_mode], spec.out_channels // spec.groups, planes, share),
+            ],
+            np.int64,
+        )
+        numbers = np.array([*form.phases[1], *form.phases[2], *taps], np.int32)
+        local = (len(form.phases[1]) * len(form.phases[2]) * high * pitch + 4 * width) * self.work.itemsize
+        kernel = self.kernel(
+            ("vectors.cl", "depthwise.cl"), "depthwise", (f"-DWIDTH={width}", f"-DITEMS={items}", *unrolled),
+            self.constant(fields), self.constant(numbers), self.constant(part.taps[:, 1].astype(np.int32)),
+            None, None, None, None, self._cl.LocalMemory(local),
+        )  # fmt: skip
+        operands = {"x": 3, "w": 4, "b": 5, "y": 6}
+        return launch.Step("kernel", kernel, (-(-planes * strips // share) * items,), (items,), operands)
+
+
+#: Bytes of local memory that a strip of a depthwise convolution takes: a processor's first cache and some of its second.
+STRIP_BYTES = 64 << 10
+
+
+def strip_rows(spec: ConvSpec, plan: Windows, handle: Any, itemsize: int) -> int:
+    """Output rows of a strip of a depthwise convolution; 0 where the kernel for it does not apply."""
+    lifted, form = spec.lifted(), plan.stored
+    if spec.op != "conv" or spec.groups != spec.in_channels or lifted.kernel_size[0] > 1 or lifted.out_size[0] > 1:
+        return 0
+    if lifted.in_size[0] > 1 or form.first[0] != 0:
+        return 0
+    residues, reach = len(form.phases[1]) * len(form.phases[2]), form.size[1] - lifted.out_size[1]
+    fits = (min(STRIP_BYTES, handle.local_mem_size // 2) // itemsize - 4 * VECTOR_BYTES) // (residues * form.size[2]) - reach
+    return max(0, min(fits, lifted.out_size[1]))
 
 
 def pack_step(of: launch.Launches, plan: Windows, stored: Any) -> launch.Step:
@@ -162,15 +217,33 @@ def pack_step(of: launch.Launches, plan: Windows, stored: Any) -> launch.Step:
     return launch.Step("pack", kernel, (-(-size // local) * local,), (local,), {"x": 2})
 
 
-def default_tile(spec: ConvSpec, plan: Windows, processor: bool, itemsize: int) -> Tile:
-    """The tile without tuning."""
-    filters = spec.out_channels // spec.groups
+#: Filters and vectors of a processor's tiles: their sums, a row of inputs and a weight have a register each, of 32. Few,
+#: because each is a program of its own, and each row beyond eight costs a pointer that is in no register.
+SHAPES = ((8, 3), (6, 4), (4, 6), (8, 2), (1, 8), (2, 8))
+
+
+def default_tile(pixels: int, filters: int, processor: bool, itemsize: int) -> Tile:
+    """The tile without tuning: on a processor the one that takes the fewest cycles by `cycles`."""
     if not processor:
         return Tile(min(8, filters), 4, 1, 64)
     width = VECTOR_BYTES // itemsize
-    if filters < 4:
-        return Tile(filters, 8 // filters, width, 1)
-    return Tile(min(8, filters), 3, width, 1)
+    shapes = [(min(block, filters), vectors) for block, vectors in SHAPES]
+    found = min(shapes, key=lambda t: cycles(pixels, filters, *t, width))
+    return Tile(*found, width, 1)
+
+
+def cycles(pixels: int, filters: int, block: int, vectors: int, width: int) -> float:
+    """Cycles a channel and tap of a processor with two multipliers and two loads a cycle, for all tiles of a group.
+
+    A tile takes as long as its products, its loads (one of two inputs lies across two cache lines) or the latency of
+    a product, whichever is longest; and some cycles to begin and end, here those of a sum of some hundred terms.
+    """
+    whole, rest = divmod(-(-pixels // width), vectors)
+
+    def tile(n: int) -> float:
+        return max(block * n / 2, (1.6 * n + block + 2) / 2, 4.0) + 1.0
+
+    return -(-filters // block) * (whole * tile(vectors) + (tile(rest) if rest else 0.0))
 
 
 def chunk_of_tiles(bytes_a_place: int, span: int, reach: int) -> int:
@@ -192,6 +265,7 @@ def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int
             *(len(part.taps), part.pixels(plan.stored), tiles, blocks),
             *(chunk, spec.bias, plan.stored.channel, w_out),
             *(w_in, weights // spec.groups, *plan.stored.size[1:]),
+            *(channels * plan.stored.channel, filters * prod(spec.out_size)),
             *(*part.size, *part.first, *part.step, *lifted.out_size),
         ],
         np.int64,

@@ -199,6 +199,8 @@ class Launches:
         return buffers, [cl.enqueue_copy(self.queue, self._kept[n], a, is_blocking=False) for n, a in arrays.items()]
 
     def _operand(self, a: np.ndarray) -> np.ndarray:
+        if a.dtype == self.work and a.flags.c_contiguous and a.flags.aligned:
+            return a
         return np.require(widen(a, self.spec), self.work, ("C", "A"))
 
     def __enter__(self) -> Self:

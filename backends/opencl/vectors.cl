@@ -3,7 +3,7 @@
  * Build options
  *   -DWIDTH=1|2|4|8|16
  *
- * LOAD and STORE are for global memory, GET and PUT for private memory. They go by pointers to a vector that is
+ * LOAD and STORE are for global memory, FETCH reads local memory, GET and PUT are for private memory. They go by pointers to a vector that is
  * aligned as its elements are: PoCL 3.0 calls a function for vload16.
  */
 #define CAT_(a, b) a##b
@@ -12,6 +12,7 @@
 typedef TYPE VECTOR;
 #define LOAD(p) (*(p))
 #define STORE(v, p) (*(p) = (v))
+#define FETCH(p) (*(p))
 #define GET(p) (*(p))
 #define PUT(v, p) (*(p) = (v))
 #else
@@ -19,6 +20,7 @@ typedef CAT(TYPE, WIDTH) VECTOR;
 typedef VECTOR UNALIGNED __attribute__((aligned(sizeof(TYPE))));
 #define LOAD(p) (*(__global const UNALIGNED *)(p))
 #define STORE(v, p) (*(__global UNALIGNED *)(p) = (v))
+#define FETCH(p) (*(__local const UNALIGNED *)(p))
 #define GET(p) (*(const UNALIGNED *)(p))
 #define PUT(v, p) (*(UNALIGNED *)(p) = (v))
 #endif

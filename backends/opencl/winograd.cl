@@ -10,14 +10,17 @@
  * A^T the elements a[0], a[s], a[2 s], ... and give an array.
  */
 #define N (M + 2)
+/* From one frequency to the next: an even number of cache lines apart they would share a cache's sets. */
+#define APART(elements) (((elements) + 31) / 32 * 32 + 16)
 
 /* wino_input: v[f][c][t] = (B^T d B)[f], f the N x N frequencies, for `vectors` * WIDTH tiles from `first` on
  *
  * Arguments
  *   x         TYPE[channels][x_channel], as pack.cl stores it, and room for a vector behind
- *   v         TYPE[N * N][channels][vectors * WIDTH]
+ *   v         TYPE[N * N][channels][vectors * WIDTH], frequencies APART
  *   channels, x_channel, pitch, phase   elements of a stored channel, of a row of a residue, of a residue
  *   first, vectors
+ *   shared    whether the last elements of a tile are stored as the first of the next alone
  * Work size   channels * vectors, one dimension, rounded up
  * Limits      none of its own
  */
@@ -29,7 +32,8 @@ __kernel void wino_input(
     const int pitch,
     const int phase,
     const int first,
-    const int vectors)
+    const int vectors,
+    const int shared)
 {
     const int id = get_global_id(0), c = id / vectors, at = id % vectors * WIDTH;
     if (c >= channels)
@@ -38,7 +42,7 @@ __kernel void wino_input(
     VECTOR d[N * N], e[N * N];
     for (int i = 0; i < N; ++i)
         for (int j = 0; j < N; ++j)
-            d[i * N + j] = LOAD(from + (i % M * M + j % M) * phase + i / M * pitch + j / M);
+            d[i * N + j] = LOAD(from + (shared ? (i % M * M + j % M) * phase + i / M * pitch + j / M : (i * N + j) * phase));
     for (int j = 0; j < N; ++j) {
         B_T(e, j, N, d, j, N);
     }
@@ -46,7 +50,7 @@ __kernel void wino_input(
         B_T(d, i * N, 1, e, i * N, 1);
     }
     __global TYPE *to = v + (long)c * vectors * WIDTH + at;
-    const long step = (long)channels * vectors * WIDTH;
+    const long step = APART((long)channels * vectors * WIDTH);
     for (int f = 0; f < N * N; ++f)
         STORE(d[f], to + f * step);
 }
@@ -55,7 +59,7 @@ __kernel void wino_input(
  *
  * Arguments
  *   w         TYPE[filters][channels][3][3]; read back to front where flip is set
- *   u         TYPE[N * N][count][channels]
+ *   u         TYPE[N * N][count][channels], frequencies APART
  *   first, count, channels, flip
  * Work size   one item a filter, one dimension, rounded up
  * Limits      none of its own
@@ -95,7 +99,7 @@ __kernel void wino_filter(
         return;
     __global const TYPE *from = w + (long)(first + m) * channels * 9;
     __global TYPE *to = u + (long)m * channels;
-    const long pitch = (long)count * channels;
+    const long pitch = APART((long)count * channels);
     int c = 0;
 #if WIDTH > 1
     FILTERS(VECTOR, CAT(EVERY9_, WIDTH), STORE, WIDTH)
@@ -106,7 +110,7 @@ __kernel void wino_filter(
 /* wino_output: y = A^T m A of each tile, plus the bias
  *
  * Arguments
- *   m         TYPE[N * N][count][vectors * WIDTH]
+ *   m         TYPE[N * N][count][vectors * WIDTH], frequencies APART
  *   b         TYPE[out_channels]; unread where has_bias is 0
  *   y         TYPE[out_channels][out_h][out_w], of one sample at y_offset; the tiles' elements are written
  *   count, vectors, first, pitch       tiles from `first` on, rows of `pitch` of them
@@ -132,7 +136,7 @@ __kernel void wino_output(
     if (k >= count)
         return;
     __global const TYPE *from = m + (long)k * vectors * WIDTH + at;
-    const long step = (long)count * vectors * WIDTH;
+    const long step = APART((long)count * vectors * WIDTH);
     VECTOR p[N * N], q[M * N], r[M * M];
     for (int f = 0; f < N * N; ++f)
         p[f] = LOAD(from + f * step);
@@ -163,7 +167,7 @@ __kernel void wino_output(
             for (int j = 0; j < wide; ++j)
                 out[j] = rows[i][l * M + j];
         }
-        l += run + 1;
+        l += run + pitch - across;
         tile_w = 0;
         ++tile_h;
     }

@@ -11,7 +11,7 @@ A. Lavin, S. Gray, "Fast algorithms for convolutional neural networks", CVPR 201
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from backends.opencl import launch, naive, runtime
-from backends.opencl.direct import VECTOR_BYTES, Tile, chunk_of_tiles, pack_step
+from backends.opencl.direct import VECTOR_BYTES, chunk_of_tiles, default_tile, pack_step
 from backends.opencl.windows import Stored
 from backends.winograd_transforms import Matrix, transforms
 from harness.backend import LAYOUTS, AlgorithmClass, BackendInfo, Limits, Prepared, Probe, Unsupported
@@ -30,6 +30,8 @@ TAPS = 3
 TYPES = ("f32", "f64", "f16", "f16/f32/f32", "bf16", "bf16/f32/f32", "f32/f64/f32")
 #: Bytes of a chunk's tiles and products, before and after they are multiplied: what the caches of a processor hold.
 CHUNK_BYTES = 2 << 20
+#: Tiles of a row up to which each is stored with all of its elements.
+MOST_REPEATED = 8
 
 
 def _rule(spec: ConvSpec) -> str | None:
@@ -102,19 +104,27 @@ class Plan:
         n = (self.m + TAPS - 1) ** 2
         return (
             prod(spec.x_shape[:2]) * self.stored.channel + self.chunk_tiles + 64,
-            n * spec.in_channels * self.chunk_tiles,
-            n * spec.in_channels * self.chunk_filters,
-            n * self.chunk_filters * self.chunk_tiles,
+            n * apart(spec.in_channels * self.chunk_tiles),
+            n * apart(spec.in_channels * self.chunk_filters),
+            n * apart(self.chunk_filters * self.chunk_tiles),
         )
+
+
+def apart(elements: int) -> int:
+    """So many elements and some more: arrays at an even number of cache lines from each other share a cache's sets."""
+    return -(-elements // 32) * 32 + 16
 
 
 def plan(spec: ConvSpec, m: int, width: int) -> Plan:
     """Tiles, and chunks of which tiles and products, or filters and products, fit `CHUNK_BYTES`."""
     high, wide = (-(-o // m) for o in spec.out_size)
     low = tuple(-lo for lo, _ in spec.padding)
-    residues = tuple(range(m))
-    stored = Stored((1, m, m), ((0,), residues, residues), (0, *low), (1, high + 1, wide + 1))  # type: ignore[arg-type]
-    tiles = (high - 1) * (wide + 1) + wide
+    # the last elements of a tile are the first of the next: stored once, or twice where that would cost a tile in few
+    shared = wide > MOST_REPEATED
+    residues = tuple(range(m if shared else m + TAPS - 1))
+    size = (1, high + shared, wide + shared)
+    stored = Stored((1, m, m), ((0,), residues, residues), (0, *low), size)  # type: ignore[arg-type]
+    tiles = (high - 1) * size[2] + wide
     whole = -(-tiles // width) * width
     n = (m + TAPS - 1) ** 2
     item = dtype(launch.WORK[spec.acc_dtype]).itemsize
@@ -132,8 +142,7 @@ class _Winograd(launch.Launches):
         super().__init__(spec, device, run_time)
         processor = runtime.is_processor(self.handle)
         self._width = VECTOR_BYTES // self.work.itemsize if processor else 1
-        block = min(8, spec.out_channels)
-        self._tile = Tile(block, 3, self._width, 1) if processor else Tile(block, 4, 1, 64)
+        self._processor = processor
         self._built = (f"-DM={of.m}", f"-DWIDTH={self._width}")
         self._prelude = of.prelude
         self.plan = p = plan(spec, of.m, self._width if processor else 64)
@@ -161,7 +170,8 @@ class _Winograd(launch.Launches):
     def _input(self, x: Any, v: Any, sample: int, first: int, vectors: int) -> launch.Step:
         spec, form = self.spec, self.plan.stored
         start = sample * spec.in_channels * form.channel + first
-        numbers = (spec.in_channels, form.channel, form.size[2], form.size[1] * form.size[2], start, vectors)
+        shared = len(form.phases[2]) == self.plan.m
+        numbers = (spec.in_channels, form.channel, form.size[2], form.size[1] * form.size[2], start, vectors, shared)
         return self._launch("kernel", "wino_input", spec.in_channels * vectors, {}, x, v, *map(np.int32, numbers))
 
     def _filter(self, u: Any, first: int, count: int) -> launch.Step:
@@ -171,13 +181,13 @@ class _Winograd(launch.Launches):
     def _products(self, u: Any, v: Any, m: Any, count: int, vectors: int) -> launch.Step:
         """The blocked kernel: a group a frequency, a pixel a tile."""
         n, channels, pixels = (self.plan.m + TAPS - 1) ** 2, self.spec.in_channels, vectors * self._width
-        tile = replace(self._tile, block=min(self._tile.block, count))
+        tile = default_tile(pixels, count, self._processor, self.work.itemsize)
         tiles = -(-pixels // (tile.vectors * tile.width * tile.items))
         blocks = -(-count // tile.block)
         chunk = min(tiles, chunk_of_tiles(channels * self.work.itemsize, tile.vectors * tile.width * tile.items, 0))
         fields = [
-            *(1, n, channels, count, 1, pixels, tiles, blocks, chunk, 0, pixels, channels, 1, channels * count, 1, pixels),
-            *(1, 1, pixels, 0, 0, 0, 1, 1, 1, 1, 1, pixels),
+            *(1, n, channels, count, 1, pixels, tiles, blocks, chunk, 0, pixels, channels, 1, apart(channels * count), 1, pixels),
+            *(apart(channels * pixels), apart(count * pixels), 1, 1, pixels, 0, 0, 0, 1, 1, 1, 1, 1, pixels),
         ]
         kernel = self.kernel(
             ("vectors.cl", "blocked.cl"), "blocked", tile.options(1), self.constant(np.array(fields, np.int64)), self._pixels, v, u, v, m
