@@ -17,8 +17,8 @@
  *   w        TYPE, at plan.w_out and plan.w_in elements from one output or input channel to the next
  *   b        TYPE[out_channels]; one element, unread, where has_bias is 0
  *   y        TYPE[batch][groups][plan.y_group], channels of out_size; the elements of the plan's part are written
- * Work size   tiles * blocks * groups * batch groups of ITEMS, one dimension
- * Limits      a channel of fewer than 2^31 stored elements; 64-bit offsets between channels
+ * Work size   tiles * blocks groups of ITEMS; groups of channels; batch
+ * Limits      fewer than 2^32 tiles * blocks, a channel of fewer than 2^31 stored elements; 64-bit offsets between channels
  */
 typedef struct {
     long batch, groups, channels, filters; /* channels and filters of one group */
@@ -78,6 +78,12 @@ typedef struct {
     const TYPE f##i = w##i[at_w];                                   \
     COLUMNS(MULTIPLY_ONE, i, n)                                     \
     COLUMNS(ORDER_ONE, i, n)
+#define WRITE_ONE(i, j) STORE(acc##i##_##j, out + start[j]);
+#define WRITE(i, n)                                                 \
+    {                                                               \
+        __global TYPE *out = base + i * volume;                     \
+        COLUMNS(WRITE_ONE, i, n)                                    \
+    }
 #define KEEP_ONE(i, j) PUT(acc##i##_##j, tile + (i * VECTORS + j) * WIDTH);
 #define KEEP(i, n) COLUMNS(KEEP_ONE, i, n)
 #define FILTER(i, n) __global const TYPE *w##i = wc + i * w_out;
@@ -87,7 +93,7 @@ typedef struct {
 #else
 #define EACH_TAP for (int t = 0; t < n_taps; ++t)
 #endif
-/* The sum over channels and taps of a tile with `n` vectors, left in `tile`. */
+/* The sum over channels and taps of a tile with `n` vectors, written where the tile is whole, else left in `tile`. */
 #define SUM(n)                                                      \
     {                                                               \
         ROWS(BEGIN, n)                                              \
@@ -101,6 +107,10 @@ typedef struct {
                 COLUMNS(READ, 0, n)                                 \
                 ROWS(MULTIPLY, n)                                   \
             }                                                       \
+        if (whole) {                                                \
+            ROWS(WRITE, n)                                          \
+            return;                                                 \
+        }                                                           \
         ROWS(KEEP, n)                                               \
     }
 
@@ -112,31 +122,34 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
     __global const TYPE *restrict b,
     __global TYPE *restrict y)
 {
-    const int tiles = g->tiles, blocks = g->blocks, channels = g->channels, filters = g->filters;
+    const uint tiles = g->tiles, blocks = g->blocks;
+    const int channels = g->channels, filters = g->filters;
     const int pixels = g->pixels, n_taps = g->taps;
     const long x_channel = g->x_channel, w_in = g->w_in;
-    long id = get_group_id(0);
     /* A chunk of tiles for all blocks, then the next chunk: its input stays in the cache, and so do a block's filters. */
-    const int chunk = g->chunk, chunk_begin = id % (tiles * (long)blocks) / ((long)chunk * blocks) * chunk;
-    const int in_chunk = min(chunk, tiles - chunk_begin);
-    const long rest = id % (tiles * (long)blocks) - chunk_begin * (long)blocks;
-    const int at = chunk_begin + rest % in_chunk;
-    const int block = rest / in_chunk;
-    id /= tiles * (long)blocks;
-    const long group = id % g->groups, sample = id / g->groups;
+    const uint id = get_group_id(0), chunk = g->chunk;
+    const uint chunk_begin = id / (chunk * blocks) * chunk, in_chunk = min(chunk, tiles - chunk_begin);
+    const uint rest = id - chunk_begin * blocks, block = rest / in_chunk, at = chunk_begin + rest - block * in_chunk;
+    const long group = get_group_id(1), sample = get_group_id(2);
     /* The last block begins earlier where it would not be full, and the filters in front are not stored again. */
-    const int first = min(block * BLOCK, filters - BLOCK), again = block * BLOCK - first;
+    const int first = min((int)block * BLOCK, filters - BLOCK), again = (int)block * BLOCK - first;
     const long out_channel = group * filters + first, w_out = g->w_out;
     const bool has_bias = g->has_bias;
     __global const TYPE *xc = x + (sample * g->groups + group) * g->x_group;
     __global const TYPE *wc = w + group * g->w_group + first * w_out;
     /* A vector that would end beyond the last output begins earlier, and the lanes in front are not stored again. */
-    const int origin = at * (VECTORS * SPAN) + (int)get_local_id(0) * WIDTH;
+    const int origin = (int)at * (VECTORS * SPAN) + (int)get_local_id(0) * WIDTH;
     const int last = max(0, pixels - WIDTH);
     int start[VECTORS];
     for (int j = 0; j < VECTORS; ++j)
         start[j] = min(origin + j * SPAN, last);
-    const int wanted = min(VECTORS, (pixels - at * (VECTORS * SPAN) + SPAN - 1) / SPAN);
+    const int wanted = min(VECTORS, (pixels - (int)at * (VECTORS * SPAN) + SPAN - 1) / SPAN);
+    const int pitch = g->pitch, rows = g->rows;
+    const int size_h = g->size[1], size_w = g->size[2], step_w = g->step[2];
+    const long out_h = g->out_size[1], out_w = g->out_size[2], volume = g->out_size[0] * out_h * out_w;
+    __global TYPE *base = y + (sample * g->groups + group) * g->y_group + first * volume;
+    const bool plain = pitch == out_w && (rows == out_h || g->size[0] == 1) && step_w == 1 && g->step[1] == 1 && g->step[0] == 1;
+    const bool whole = plain && again == 0 && origin + (wanted - 1) * SPAN + WIDTH <= pixels;
     TYPE tile[BLOCK * VECTORS * WIDTH];
     switch (wanted) {
     case VECTORS:
@@ -178,11 +191,6 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
         break;
 #endif
     }
-    const int pitch = g->pitch, rows = g->rows;
-    const int size_h = g->size[1], size_w = g->size[2], step_w = g->step[2];
-    const long out_h = g->out_size[1], out_w = g->out_size[2], volume = g->out_size[0] * out_h * out_w;
-    __global TYPE *base = y + (sample * g->groups + group) * g->y_group + first * volume;
-    const bool plain = pitch == out_w && (rows == out_h || g->size[0] == 1) && step_w == 1 && g->step[1] == 1;
     for (int j = 0; j < wanted; ++j) {
         const int from = origin + j * SPAN;
         if (from >= pixels)

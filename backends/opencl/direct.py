@@ -116,6 +116,9 @@ class _Direct(launch.Launches):
         # vectors are loaded whole: a channel that is shorter than one has others behind it, the last one room
         pixels = max(p.pixels(plan.stored) for p in plan.parts)
         tile = default_tile(pixels, spec.out_channels // spec.groups, self.processor, self.work.itemsize)
+        if is_dense(spec):
+            self.steps.append(self._dense())
+            return
         if (rows := strip_rows(spec, plan, self.handle, self.work.itemsize)):
             self.steps.append(self._depthwise(rows))
             return
@@ -144,9 +147,19 @@ class _Direct(launch.Launches):
             self.constant(fields), self.constant(taps), stored,
         )  # fmt: skip
         operands = {"w": 3, "b": 4, "y": 5} | ({} if stored else {"x": 2})
-        groups = tiles * count * spec.groups * spec.batch
-        return launch.Step("kernel", kernel, (groups * tile.items,), (tile.items,), operands)
+        size = (tiles * count * tile.items, spec.groups, spec.batch)
+        return launch.Step("kernel", kernel, size, (tile.items, 1, 1), operands)
 
+
+    def _dense(self) -> launch.Step:
+        spec, rows = self.spec, 4
+        width, items = (VECTOR_BYTES // self.work.itemsize, 1) if self.processor else (1, 64)
+        filters, terms = spec.out_channels // spec.groups, spec.in_channels // spec.groups * prod(spec.kernel_size)
+        built = (f"-DWIDTH={width}", f"-DITEMS={items}", f"-DROWS={rows}")
+        numbers = map(np.int32, (filters, terms, spec.bias))
+        kernel = self.kernel(("vectors.cl", "dense.cl"), "dense", built, None, None, None, None, *numbers)
+        size = (-(-filters // rows) * items, spec.groups, spec.batch)
+        return launch.Step("kernel", kernel, size, (items, 1, 1), {"x": 0, "w": 1, "b": 2, "y": 3})
 
     def _depthwise(self, rows: int) -> launch.Step:
         spec, form, (part,) = self.spec, self.plan.stored, self.plan.parts
@@ -180,6 +193,12 @@ class _Direct(launch.Launches):
         )  # fmt: skip
         operands = {"x": 3, "w": 4, "b": 5, "y": 6}
         return launch.Step("kernel", kernel, (-(-planes * strips // share) * items,), (items,), operands)
+
+
+def is_dense(spec: ConvSpec) -> bool:
+    """Whether the one window is the whole input, in order."""
+    whole = spec.kernel_size == spec.in_size and not any(map(any, spec.padding)) and not spec.flip
+    return spec.op == "conv" and whole and prod(spec.dilation) == 1
 
 
 #: Bytes of local memory that a strip of a depthwise convolution takes: a processor's first cache and some of its second.

@@ -11,7 +11,6 @@
  *
  * Build options, besides those of common.cl and vectors.cl
  *   -DLANES=16                 transforms side by side
- *   -DROWS=4                   1, 2, 4 or 6: products that share what they multiply
  *   -DSPREAD                   a scalar for all lanes is multiplied, not a lane's own
  * Arguments
  *   g          Plan, one, constant: backends/opencl/fft.py writes it
@@ -112,7 +111,8 @@ inline Complex turned(Complex a, __global const TYPE *f)
 
 #define DFT3(a, b, c)                                                                        \
     {                                                                                        \
-        const Complex t = plus(b, c), d = scaled(minus(b, c), (TYPE)0.86602540378443864676);  \
+        const Complex t = plus(b, c);                                                        \
+        const Complex d = scaled(minus(b, c), (TYPE)0.86602540378443864676);                 \
         const Complex m = minus(a, scaled(t, (TYPE)0.5));                                    \
         a = plus(a, t);                                                                      \
         b = minus_i(m, d);                                                                   \
@@ -121,32 +121,38 @@ inline Complex turned(Complex a, __global const TYPE *f)
 
 #define DFT4(a, b, c, d)                                                           \
     {                                                                              \
-        const Complex e = plus(a, c), f = minus(a, c), g = plus(b, d), h = minus(b, d); \
-        a = plus(e, g);                                                            \
-        b = minus_i(f, h);                                                         \
-        c = minus(e, g);                                                           \
-        d = plus_i(f, h);                                                          \
+        const Complex sum0 = plus(a, c);                                           \
+        const Complex dif0 = minus(a, c);                                          \
+        const Complex sum1 = plus(b, d);                                           \
+        const Complex dif1 = minus(b, d);                                          \
+        a = plus(sum0, sum1);                                                      \
+        b = minus_i(dif0, dif1);                                                   \
+        c = minus(sum0, sum1);                                                     \
+        d = plus_i(dif0, dif1);                                                    \
     }
 
 /* DFT of 8 as two of 4 and a turn by eighths */
-#define DFT8(a, b, c, d, e, f, g, h)                                       \
+#define DFT8(a, b, c, d, e, f, g, h)                                        \
     {                                                                      \
-        const TYPE half = (TYPE)0.70710678118654752440;                    \
-        Complex p = minus(a, e), q = minus(b, f), r = minus(c, g), s = minus(d, h), t; \
+        const TYPE diagonal = (TYPE)0.70710678118654752440;                \
+        Complex p = minus(a, e);                                           \
+        Complex q = minus(b, f);                                           \
+        Complex r = minus(c, g);                                           \
+        Complex s = minus(d, h);                                           \
+        Complex t = q;                                                     \
         a = plus(a, e);                                                    \
         b = plus(b, f);                                                    \
         c = plus(c, g);                                                    \
         d = plus(d, h);                                                    \
         DFT4(a, b, c, d)                                                   \
-        t = q;                                                             \
-        q.r = (t.r + t.i) * half;                                          \
-        q.i = (t.i - t.r) * half;                                          \
+        q.r = (t.r + t.i) * diagonal;                                          \
+        q.i = (t.i - t.r) * diagonal;                                          \
         t = r;                                                             \
         r.r = t.i;                                                         \
         r.i = -t.r;                                                        \
         t = s;                                                             \
-        s.r = (t.i - t.r) * half;                                          \
-        s.i = -(t.r + t.i) * half;                                         \
+        s.r = (t.i - t.r) * diagonal;                                          \
+        s.i = -(t.r + t.i) * diagonal;                                         \
         DFT4(p, q, r, s)                                                   \
         h = s;                                                             \
         g = d;                                                             \
@@ -167,11 +173,12 @@ inline Complex turned(Complex a, __global const TYPE *f)
             before dft after                                               \
         }                                                                  \
     }
-#define TAKE2 Complex a = take(ELEMENT(0), im), b = take(ELEMENT(1), im);
+#define TAKE2 Complex a = take(ELEMENT(0), im); Complex b = take(ELEMENT(1), im);
 #define TAKE3 TAKE2 Complex c = take(ELEMENT(2), im);
 #define TAKE4 TAKE3 Complex d = take(ELEMENT(3), im);
-#define TAKE8                                                              \
-    TAKE4 Complex e = take(ELEMENT(4), im), g = take(ELEMENT(5), im), h = take(ELEMENT(6), im), k = take(ELEMENT(7), im);
+#define TAKE8                                                                        \
+    TAKE4 Complex e = take(ELEMENT(4), im); Complex g = take(ELEMENT(5), im);        \
+    Complex h = take(ELEMENT(6), im); Complex k = take(ELEMENT(7), im);
 #define TURN2 b = turned(b, f);
 #define TURN3 TURN2 c = turned(c, f + 2);
 #define TURN4 TURN3 d = turned(d, f + 4);
@@ -422,31 +429,31 @@ __kernel void forward_w(
         STORE((VECTOR)0, to + i * PAIR);
         STORE((VECTOR)0, to + i * PAIR + LANES);
     }
-    const int kd = g->kernel_size[0], kh = g->kernel_size[1], kw = g->kernel_size[2];
+    const int kd = g->kernel_size[0], kh = g->kernel_size[1], kw = g->kernel_size[2], all = kd * kh * kw;
+    const int td = g->transform[0], th = g->transform[1], tw = g->transform[2], split = g->split, flip = g->flip;
+    const int sd = g->stride[0], sh = g->stride[1], sw = g->stride[2];
+    const int dd = g->dilation[0], dh = g->dilation[1], dw = g->dilation[2];
     for (int l = 0; l < LANES; ++l) {
         const int4 from = place[2 * l];
         if (from.x < 0)
             continue;
-        __global const TYPE *filter = w + (long)from.x * kd * kh * kw;
-        const int all = kd * kh * kw;
-        for (int a = 0; a < kd; ++a) {
-            const int d = a * g->dilation[0] - from.y, i = (g->transform[0] - d / g->stride[0]) % g->transform[0];
-            if (d < 0 || d % g->stride[0])
-                continue;
+        __global const TYPE *filter = w + (long)from.x * all + (flip ? all - 1 : 0);
+        for (int a = 0; a < kd; ++a)
             for (int b = 0; b < kh; ++b) {
-                const int h = b * g->dilation[1] - from.z, j = (g->transform[1] - h / g->stride[1]) % g->transform[1];
-                if (h < 0 || h % g->stride[1])
+                const int d = a * dd - from.y, h = b * dh - from.z;
+                if (d < 0 || d % sd || h < 0 || h % sh)
                     continue;
+                const int i = d ? td - d / sd : 0, j = h ? th - h / sh : 0, first = (a * kh + b) * kw;
+                __global TYPE *row = to + (i * rows + j) * pitch * PAIR + l;
                 for (int c = 0; c < kw; ++c) {
-                    const int v = c * (int)g->dilation[2] - from.w, s2 = g->stride[2];
-                    if (v < 0 || v % s2)
+                    const int v = c * dw - from.w;
+                    if (v < 0 || (sw > 1 && v % sw))
                         continue;
-                    const int k = v ? (int)g->transform[2] - v / s2 : 0, tap = (a * kh + b) * kw + c;
-                    const int spot = g->split ? k / columns * pitch + k % columns : (i * rows + j) * pitch + k;
-                    to[spot * PAIR + l] = filter[g->flip ? all - 1 - tap : tap];
+                    const int k = v ? tw - (sw > 1 ? v / sw : v) : 0;
+                    const int at = split ? k / columns * pitch + k % columns : k;
+                    row[at * PAIR] = filter[flip ? -first - c : first + c];
                 }
             }
-        }
     }
     for (int p = 0; p < g->passes; ++p)
         for (int l = 0; l < lines_of(g, p); ++l)
@@ -529,7 +536,10 @@ __kernel void store(
 #define FACTOR(k) __global const TYPE *p##k = sf + ((first + (k)) * channels + c) * chunks * batch; \
     const VECTOR sr##k = LOAD(p##k), si##k = LOAD(p##k + LANES);
 #endif
-#define START(k) VECTOR zr##k = 0, zi##k = 0;
+/* Channels that an item takes before it goes on along the points: so many streams a processor reads ahead. */
+#define CHANNELS 8
+#define START(k) START_AT(k, zf + (first + (k)) * chunks * batch)
+#define START_AT(k, p) VECTOR zr##k = begun ? LOAD(p) : 0, zi##k = begun ? LOAD((p) + LANES) : 0;
 #define MULTIPLY(k)                                                        \
     {                                                                      \
         FACTOR(k)                                                          \
@@ -551,7 +561,7 @@ __kernel void store(
 #define SUM(n)                                                             \
     {                                                                      \
         ROWS_##n(START)                                                    \
-        for (int c = 0; c < channels; ++c) {                               \
+        for (int c = begun; c < stop; ++c) {                               \
             __global const TYPE *vc = vf + (long)c * chunks * batch;       \
             const VECTOR vr = LOAD(vc), vi = LOAD(vc + LANES);             \
             ROWS_##n(MULTIPLY)                                             \
@@ -584,29 +594,28 @@ __kernel void multiply(
     if (o >= outer)
         return;
     const long batch = (long)points * PAIR;
-    for (int f = begin; f < min(begin + slice, points); ++f) {
-        __global const TYPE *vf = v + ((long)o * channels * chunks + chunk) * batch + f * PAIR + lane;
-        __global TYPE *zf = z + ((long)o * rows * chunks + chunk) * batch + f * PAIR + lane;
+    for (int begun = 0; begun < channels; begun += CHANNELS) {
+        const int stop = min(begun + CHANNELS, channels);
+        for (int f = begin; f < min(begin + slice, points); ++f) {
+            __global const TYPE *vf = v + ((long)o * channels * chunks + chunk) * batch + f * PAIR + lane;
+            __global TYPE *zf = z + chunk * batch + f * PAIR + lane;
 #ifdef SPREAD
-        __global const TYPE *sf = s + f * PAIR;
+            __global const TYPE *sf = s + f * PAIR;
+            long first = (long)o * rows;
+            const long end = first + rows;
 #else
-        __global const TYPE *sf = s + chunk * batch + f * PAIR + lane;
+            __global const TYPE *sf = s + chunk * batch + f * PAIR + lane;
+            zf += (long)o * rows * chunks * batch;
+            long first = 0;
+            const long end = rows;
 #endif
-        long first = 0;
-#ifdef SPREAD
-        const long base = (long)o * rows;
-        zf -= base * chunks * batch;
-        first = base;
-        const long end = base + rows;
-#else
-        const long end = rows;
-#endif
-        for (; first + 6 <= end; first += 6)
-            SUM(6)
-        for (; first + 3 <= end; first += 3)
-            SUM(3)
-        for (; first < end; ++first)
-            SUM(1)
+            for (; first + 6 <= end; first += 6)
+                SUM(6)
+            for (; first + 3 <= end; first += 3)
+                SUM(3)
+            for (; first < end; ++first)
+                SUM(1)
+        }
     }
 }
 

@@ -6,8 +6,9 @@
  * Columns are stored in panels of PANEL, each row by row: what gemm.cl reads is contiguous, whatever the number of
  * columns. A chunk of the matrices is made at a time: some matrices, or panels of one; some channels of each.
  *
- * Build options, besides those of common.cl
+ * Build options, besides those of common.cl and vectors.cl
  *   -DPANEL=48    columns of a panel
+ *   -DWIDTH=16    elements of a vector, with -DBY_CHANNEL; otherwise 1
  *   -DBY_CHANNEL  an item stores all taps of a channel in one panel (processors), otherwise an element (GPUs)
  * Arguments of im2col
  *   g        Patches, one, constant
@@ -51,22 +52,28 @@ __kernel void im2col(
     const long pixels = g->size[0] * size_h * size_w;
     long rest = get_global_id(0);
 #ifdef BY_CHANNEL
-    __global TYPE *row = out + rest * n_taps * PANEL;
+    /* neighbours read neighbouring outputs' elements: a line of x is still in the cache */
+    const int panel = rest % chunk_panels;
+    rest /= chunk_panels;
+    const int channel = rest % chunk_channels;
+    rest /= chunk_channels;
 #else
     const long id = rest;
     const int column = rest % PANEL;
     rest /= PANEL;
     const int tap = rest % n_taps;
     rest /= n_taps;
-#endif
     const int channel = rest % chunk_channels;
     rest /= chunk_channels;
-    const long from = (first_panel + rest % chunk_panels) * PANEL;
+    const int panel = rest % chunk_panels;
     rest /= chunk_panels;
+#endif
     if (rest >= chunk_matrices)
         return;
+    const long from = ((long)first_panel + panel) * PANEL;
     __global const TYPE *plane = x + ((first_matrix + rest) * g->channels + first_channel + channel) * n_d * n_h * n_w;
 #ifdef BY_CHANNEL
+    __global TYPE *row = out + ((rest * chunk_panels + panel) * chunk_channels + channel) * n_taps * PANEL;
     const int wanted = pixels - from < PANEL ? pixels - from : PANEL;
     const int first_w = from % size_w, first_h = from / size_w % size_h, first_d = from / size_w / size_h;
     const int s = g->stride[2], s_h = g->stride[1], s_d = g->stride[0];
@@ -99,15 +106,24 @@ __kernel void im2col(
                     to[l] = element(line, at + (long)l * s, n_w, mode);
                 for (int l = z; l < run; ++l)
                     to[l] = element(line, at + (long)l * s, n_w, mode);
-                if (s == 1)
-                    for (int l = a; l < z; ++l)
-                        to[l] = line[at + l];
-                else if (s == 2)
-                    for (int l = a; l < z; ++l)
-                        to[l] = line[at + 2 * l];
-                else
-                    for (int l = a; l < z; ++l)
-                        to[l] = line[at + (long)l * s];
+                int l = a;
+                if (s == 1) {
+                    for (; l + WIDTH <= z; l += WIDTH)
+                        STORE(LOAD(line + at + l), to + l);
+                    if (l < z && z - a >= WIDTH) { /* the last vector once more over the one before */
+                        STORE(LOAD(line + at + z - WIDTH), to + z - WIDTH);
+                        l = z;
+                    }
+                }
+#if WIDTH > 1
+                if (s == 2)
+                    for (; l + WIDTH < z; l += WIDTH) {
+                        const VECTOR low = LOAD(line + at + 2 * l), high = LOAD(line + at + 2 * l + WIDTH);
+                        STORE((VECTOR)(low.even, high.even), to + l);
+                    }
+#endif
+                for (; l < z; ++l)
+                    to[l] = line[at + (long)l * s];
             }
             lane += run;
             w = 0;

@@ -155,7 +155,8 @@ def _transposed(spec: ConvSpec) -> Windows:
             (e, count) for taps, count in zip(shifts[axis], counts[axis], strict=True) for _, e in taps if count
         ]
         before.append(max([-e for e, _ in reached], default=0))
-        size.append(max([e + count + before[-1] for e, count in reached], default=1))
+        # no smaller than any residue's outputs: those without taps are counted in the same pitch
+        size.append(max([*counts[axis], *(e + count + before[-1] for e, count in reached)]))
     stored = Stored((1, 1, 1), ((0,), (0,), (0,)), tuple(-b for b in before), tuple(max(1, n) for n in size))  # type: ignore[arg-type]
     flat = {k: i for i, k in enumerate(product(*map(range, spec.kernel_size)))}
     parts = []

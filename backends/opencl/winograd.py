@@ -192,7 +192,7 @@ class _Winograd(launch.Launches):
         kernel = self.kernel(
             ("vectors.cl", "blocked.cl"), "blocked", tile.options(1), self.constant(np.array(fields, np.int64)), self._pixels, v, u, v, m
         )
-        return launch.Step("kernel", kernel, (n * tiles * blocks * tile.items,), (tile.items,))
+        return launch.Step("kernel", kernel, (tiles * blocks * tile.items, n, 1), (tile.items, 1, 1))
 
     def _output(self, m: Any, sample: int, first: int, vectors: int, channel: int, count: int) -> launch.Step:
         spec = self.spec

@@ -1,0 +1,67 @@
+/* dense: y[n, m] = b[m] + w[m] . x[n], the convolution whose window is the whole input: a matrix times a vector
+ *
+ * The filters are read once and are all that costs: neighbouring vectors of a row by one item, or by neighbouring items.
+ *
+ * Build options, besides those of common.cl and vectors.cl
+ *   -DROWS=4      filters an item or group
+ *   -DITEMS=1     work items a group, a power of two; WIDTH is 1 where there are several
+ * Arguments
+ *   x         TYPE[batch][groups][terms]
+ *   w         TYPE[groups][filters][terms]
+ *   b         TYPE[groups * filters]; unread where has_bias is 0
+ *   y         TYPE[batch][groups * filters]
+ *   filters   of a group of channels;  terms, has_bias
+ * Work size   filters / ROWS, rounded up, groups of ITEMS; groups of channels; batch
+ * Limits      fewer than 2^31 terms
+ */
+__kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void dense(
+    __global const TYPE *restrict x,
+    __global const TYPE *restrict w,
+    __global const TYPE *restrict b,
+    __global TYPE *restrict y,
+    const int filters,
+    const int terms,
+    const int has_bias)
+{
+    const int lid = get_local_id(0), first = get_group_id(0) * ROWS, held = min(ROWS, filters - first);
+    const long group = get_group_id(1), row = group * filters + first;
+    __global const TYPE *v = x + (get_group_id(2) * get_num_groups(1) + group) * terms;
+    __global const TYPE *r = w + row * terms;
+    __global TYPE *out = y + get_group_id(2) * get_num_groups(1) * filters + row;
+#if ITEMS == 1
+    for (int i = 0; i < held; ++i, r += terms) {
+        VECTOR s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        int k = 0;
+        for (; k + 4 * WIDTH <= terms; k += 4 * WIDTH) {
+            s0 += LOAD(r + k) * LOAD(v + k);
+            s1 += LOAD(r + k + WIDTH) * LOAD(v + k + WIDTH);
+            s2 += LOAD(r + k + 2 * WIDTH) * LOAD(v + k + 2 * WIDTH);
+            s3 += LOAD(r + k + 3 * WIDTH) * LOAD(v + k + 3 * WIDTH);
+        }
+        s0 = (s0 + s1) + (s2 + s3);
+        TYPE lanes[WIDTH], sum = 0;
+        PUT(s0, lanes);
+        for (; k < terms; ++k)
+            sum += r[k] * v[k];
+        for (int l = 0; l < WIDTH; ++l)
+            sum += lanes[l];
+        out[i] = has_bias ? sum + b[row + i] : sum;
+    }
+#else
+    __local TYPE sums[ITEMS];
+    for (int i = 0; i < held; ++i, r += terms) {
+        TYPE sum = 0;
+        for (int k = lid; k < terms; k += ITEMS)
+            sum += r[k] * v[k];
+        sums[lid] = sum;
+        for (int half = ITEMS / 2; half > 0; half /= 2) {
+            barrier(CLK_LOCAL_MEM_FENCE);
+            if (lid < half)
+                sums[lid] += sums[lid + half];
+        }
+        if (lid == 0)
+            out[i] = has_bias ? sums[0] + b[row + i] : sums[0];
+        barrier(CLK_LOCAL_MEM_FENCE);
+    }
+#endif
+}
