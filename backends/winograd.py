@@ -34,15 +34,6 @@ TYPES = ("f32", "f64", "f16", "f16/f32/f32", "bf16", "bf16/f32/f32", "f32/f64/f3
 MODES = ("zeros", "circular", "reflect", "replicate")
 
 
-def _rule(spec: ConvSpec) -> str | None:
-    """Kernels of other than 3 taps an axis, strides."""
-    if any(k != TAPS for k in spec.kernel_size):
-        return f"its kernels have {TAPS} taps an axis"
-    if any(s != 1 for s in spec.stride):
-        return "its stride is 1: outputs further apart share too little of a tile"
-    return None
-
-
 class Winograd:
     """A backend of F(m, 3); see the contract in `harness.backend`.
 
@@ -65,7 +56,7 @@ class Winograd:
         self.info = BackendInfo(
             name,
             f"Winograd's F({m},{TAPS}) on tiles, a GEMM a frequency, in NumPy",
-            Limits(("conv",), TYPES, ranks=(1, 2), padding_modes=MODES, dilation=False, rule=_rule),
+            Limits(("conv",), TYPES, ranks=(1, 2), padding_modes=MODES, dilation=False, least_taps=TAPS, most_taps=TAPS, most_stride=1),
             AlgorithmClass("winograd", m, TAPS, points),
             version="1",
             taint="tile",

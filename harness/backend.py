@@ -60,6 +60,8 @@ class AlgorithmClass:
 
 DIRECT = AlgorithmClass("direct")
 FFT = AlgorithmClass("fft")
+#: How far one NaN spreads, by class: to its receptive field, to the tiles that touch it, to its image.
+TAINTS = {"direct": "exact", "winograd": "tile", "fft": "image"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class Limits:
         Numbers of spatial axes that are taken.
     dilation, groups, flip, negative_padding, asymmetric_padding, zero_batch : bool
         Whether a specification that uses the feature is taken.
+    least_taps, most_taps : int
+        Taps of each axis, 0 for as many as there are.
+    most_stride : int
+        Of each axis, 0 for any.
     rule : callable, optional
         `rule(spec) -> reason or None` for what the fields cannot say.
     """
@@ -89,6 +95,9 @@ class Limits:
     negative_padding: bool = True
     asymmetric_padding: bool = True
     zero_batch: bool = True
+    least_taps: int = 0
+    most_taps: int = 0
+    most_stride: int = 0
     rule: Callable[[ConvSpec], str | None] | None = None
 
     def why_not(self, spec: ConvSpec) -> str | None:
@@ -118,7 +127,18 @@ class Limits:
         for name, uses in used.items():
             if uses and not getattr(self, name):
                 return f"{name.replace('_', ' ')} is not supported"
+        if reason := self._not_this_size(spec):
+            return reason
         return self.rule(spec) if self.rule else None
+
+    def _not_this_size(self, spec: ConvSpec) -> str | None:
+        least, most = self.least_taps, self.most_taps
+        if min(spec.kernel_size) < least or (most and max(spec.kernel_size) > most):
+            taps = f"{least}" if least == most else f"at least {least}" if least else f"at most {most}"
+            return f"its kernels have {taps} taps an axis"
+        if self.most_stride and max(spec.stride) > self.most_stride:
+            return "its stride is 1" if self.most_stride == 1 else f"its stride is at most {self.most_stride}"
+        return None
 
     def _takes_types(self, spec: ConvSpec) -> bool:
         assert self.dtypes is not None
@@ -176,6 +196,9 @@ class BackendInfo:
     limits : Limits
     algorithm : AlgorithmClass
         Of its convolutions; a pool is always direct.
+    transforms : tuple of (Limits, AlgorithmClass)
+        Of a backend that chooses: the first whose limits take a specification says its class, and where none does it is
+        direct. `algorithm` is then the one that is printed.
     extra : str
         The pip extra that brings its imports, or empty.
     version : str
@@ -198,6 +221,7 @@ class BackendInfo:
     summary: str = ""
     limits: Limits = Limits()
     algorithm: AlgorithmClass = DIRECT
+    transforms: tuple[tuple[Limits, AlgorithmClass], ...] = ()
     extra: str = ""
     version: str = ""
     taint: str = "exact"
@@ -209,7 +233,17 @@ class BackendInfo:
 
     def algorithm_for(self, spec: ConvSpec) -> AlgorithmClass:
         """The class that judges `spec`: the declared one, direct for a pool."""
-        return DIRECT if spec.is_pool else self.algorithm
+        if spec.is_pool:
+            return DIRECT
+        if self.transforms:
+            return next((algorithm for limits, algorithm in self.transforms if limits.why_not(spec) is None), DIRECT)
+        return self.algorithm
+
+    def taint_for(self, spec: ConvSpec) -> str:
+        """How far a NaN spreads: as declared, or by the class of a backend that chooses."""
+        if spec.is_pool:
+            return "exact"
+        return TAINTS[self.algorithm_for(spec).kind] if self.transforms else self.taint
 
 
 @runtime_checkable

@@ -64,6 +64,12 @@ inline long source_of(long i, long n, long mode)
     }
 }
 
+/* The same for places up to any distance beyond the high padding: `limit` is the first place beyond it. */
+inline long source_within(long i, long n, long limit, long mode)
+{
+    return i < limit ? source_of(i, n, mode) : -1;
+}
+
 /* float16 is reached by storing: vstore_half_rte is core OpenCL and rounds to nearest even, where
  * arithmetic on half needs cl_khr_fp16. Rounding a float32 result is innocuous: 24 >= 2*11 + 2 bits. */
 #ifdef HALF

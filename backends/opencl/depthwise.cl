@@ -24,6 +24,7 @@ typedef struct {
     long first_h, first_w, stride_h, stride_w;
     long count_h, count_w, rows, high; /* output rows of a strip; stored rows of a residue */
     long pitch, strips, mode, multiplier;
+    long limit_h, limit_w;
     long planes, share; /* planes of the output; strips of an item or group */
 } Strips;
 
@@ -88,7 +89,7 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void depthwise(
 #endif
             for (int h = 0; h < high; ++h, row += pitch) {
                 const int place = (begin + h) * stride_h + first_h + residue_h;
-                const int i_h = place >= 0 && place < in_h ? place : (int)source_of(place, in_h, mode);
+                const int i_h = place >= 0 && place < in_h ? place : (int)source_within(place, in_h, g->limit_h, mode);
                 __global const TYPE *line = x + channel + i_h * in_w + from;
 #if ITEMS == 1
                 const int a = i_h < 0 ? pitch : low, z = i_h < 0 ? pitch : top;
@@ -98,16 +99,16 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void depthwise(
                     for (int i = a; i < z; ++i)
                         row[i] = line[i * stride_w];
                 for (int i = 0; i < a; ++i) {
-                    const long k = i_h < 0 || mode == ZEROS ? -1 : source_of(i * stride_w + from, in_w, mode);
+                    const long k = i_h < 0 || mode == ZEROS ? -1 : source_within(i * stride_w + from, in_w, g->limit_w, mode);
                     row[i] = k < 0 ? 0 : line[k - from];
                 }
                 for (int i = z; i < pitch; ++i) {
-                    const long k = mode == ZEROS ? -1 : source_of((long)i * stride_w + from, in_w, mode);
+                    const long k = mode == ZEROS ? -1 : source_within((long)i * stride_w + from, in_w, g->limit_w, mode);
                     row[i] = k < 0 ? 0 : line[k - from];
                 }
 #else
                 for (int i = lid; i < pitch; i += ITEMS) {
-                    const long k = i_h < 0 ? -1 : source_of((long)i * stride_w + from, in_w, mode);
+                    const long k = i_h < 0 ? -1 : source_within((long)i * stride_w + from, in_w, g->limit_w, mode);
                     row[i] = k < 0 ? 0 : line[k - from];
                 }
 #endif

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from backends.opencl import launch, naive, runtime
-from backends.opencl.windows import Part, Windows, windows
+from backends.opencl.windows import Part, Stored, Windows, windows
 from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported
 from harness.spec import ConvSpec
 from harness.spec.dtypes import dtype
@@ -70,11 +70,11 @@ class OpenCLDirect:
 
     def __init__(self) -> None:
         self._naive = naive.OpenCLNaive()
-        self._runtime = self._naive.runtime
+        self.runtime = self._naive.runtime
 
     def probe(self) -> Probe:
         """Every installed driver's devices that ran a trial kernel."""
-        return self._runtime.probe()
+        return self.runtime.probe()
 
     def workspace_bytes(self, spec: ConvSpec, /) -> int:
         """The stored input beside what `opencl-naive` takes."""
@@ -88,14 +88,14 @@ class OpenCLDirect:
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
         """Build the kernels, plan the shifts, allocate the stored input."""
-        handle = launch.handle_of(self._runtime, self.info.name, device)
+        handle = launch.handle_of(self.runtime, self.info.name, device)
         if not blocks(spec):
             return self._naive.prepare(spec, device)
         plan = windows(spec)
         stored = (*spec.x_shape[:2], plan.stored.channel)
         if reason := launch.why_not(spec, handle, {"the stored input": stored}):
             raise Unsupported(reason)
-        return _Direct(spec, device, self._runtime, plan)
+        return _Direct(spec, device, self.runtime, plan)
 
 
 backend = OpenCLDirect()
@@ -125,7 +125,7 @@ class _Direct(launch.Launches):
         stored = None
         if not plan.dense or min(p.pixels(plan.stored) for p in plan.parts) < tile.width:
             stored = self.scratch(prod(spec.x_shape[:2]) * plan.stored.channel + tile.width)
-            self.steps.append(pack_step(self, plan, stored))
+            self.steps.append(pack_step(self, plan.stored, stored))
         for part in plan.parts:
             self.steps.append(self._blocked(part, tile, stored))
 
@@ -180,7 +180,8 @@ class _Direct(launch.Launches):
             [
                 *(spec.in_channels, spec.out_channels, len(taps), spec.bias, *lifted.in_size[1:], *lifted.out_size[1:]),
                 *(*form.first[1:], *form.stride[1:], len(form.phases[1]), len(form.phases[2]), rows, high),
-                *(pitch, strips, naive.MODES[spec.padding_mode], spec.out_channels // spec.groups, planes, share),
+                *(pitch, strips, naive.MODES[spec.padding_mode], spec.out_channels // spec.groups),
+                *(*limits(spec)[1:], planes, share),
             ],
             np.int64,
         )
@@ -217,14 +218,15 @@ def strip_rows(spec: ConvSpec, plan: Windows, handle: Any, itemsize: int) -> int
     return max(0, min(fits, lifted.out_size[1]))
 
 
-def pack_step(of: launch.Launches, plan: Windows, stored: Any) -> launch.Step:
+def pack_step(of: launch.Launches, form: Stored, stored: Any) -> launch.Step:
     """The launch that fills `stored` from x."""
-    spec, form = of.spec, plan.stored
+    spec = of.spec
     lifted = spec.lifted()
     channels = prod(spec.x_shape[:2])
     counts = [len(p) for p in form.phases]
     fields = np.array(
-        [channels, naive.MODES[spec.padding_mode], *lifted.in_size, *form.size, *form.first, *form.stride, *counts], np.int64
+        [channels, naive.MODES[spec.padding_mode], *lifted.in_size, *form.size, *form.first, *form.stride, *counts, *limits(spec)],
+        np.int64,
     )
     residues = np.array([r for phases in form.phases for r in phases], np.int32)
     processor = runtime.is_processor(of.handle)
@@ -239,6 +241,13 @@ def pack_step(of: launch.Launches, plan: Windows, stored: Any) -> launch.Step:
 #: Filters and vectors of a processor's tiles: their sums, a row of inputs and a weight have a register each, of 32. Few,
 #: because each is a program of its own, and each row beyond eight costs a pointer that is in no register.
 SHAPES = ((8, 3), (6, 4), (4, 6), (8, 2), (1, 8), (2, 8))
+
+
+def limits(spec: ConvSpec) -> tuple[int, ...]:
+    """The first place beyond the high padding, an axis; a transposed convolution's input ends where it ends."""
+    lifted = spec.lifted()
+    padding = [(0, 0)] * 3 if spec.op == "conv_transpose" else lifted.padding
+    return tuple(n + hi for n, (_, hi) in zip(lifted.in_size, padding, strict=True))
 
 
 def default_tile(pixels: int, filters: int, processor: bool, itemsize: int) -> Tile:

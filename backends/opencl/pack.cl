@@ -11,12 +11,12 @@
  */
 typedef struct {
     long channels, mode;
-    long in_size[3], size[3], first[3], stride[3], count[3]; /* count: residues that are stored */
+    long in_size[3], size[3], first[3], stride[3], count[3], limit[3]; /* count: residues that are stored */
 } Layout;
 
-inline TYPE element(__global const TYPE *line, long i, long n, long mode)
+inline TYPE element(__global const TYPE *line, long i, long n, long limit, long mode)
 {
-    const long at = source_of(i, n, mode);
+    const long at = source_within(i, n, limit, mode);
     return at < 0 ? 0 : line[at];
 }
 
@@ -47,7 +47,7 @@ __kernel void pack(
     if (rest >= g->channels)
         return;
     const int n = g->in_size[2], mode = g->mode, s = g->stride[2], from = g->first[2] + phase_w;
-    const long i_d = source_of(d_at * g->stride[0] + g->first[0] + phase_d, g->in_size[0], mode);
+    const long i_d = source_within(d_at * g->stride[0] + g->first[0] + phase_d, g->in_size[0], g->limit[0], mode);
     __global const TYPE *plane = x + (rest * g->in_size[0] + max(i_d, 0L)) * g->in_size[1] * n;
 #ifdef BY_PLANE
     /* [a, z): the elements of a row that lie inside the input, where no index is wrapped */
@@ -55,7 +55,7 @@ __kernel void pack(
     const int z = max(a, min(row_size, from < n ? (n - from + s - 1) / s : 0));
     __global TYPE *row = out + id * rows * row_size;
     for (int h_at = 0; h_at < rows; ++h_at, row += row_size) {
-        const long i_h = source_of(h_at * g->stride[1] + g->first[1] + phase_h, g->in_size[1], mode);
+        const long i_h = source_within(h_at * g->stride[1] + g->first[1] + phase_h, g->in_size[1], g->limit[1], mode);
         if (i_d < 0 || i_h < 0) {
             for (int i = 0; i < row_size; ++i)
                 row[i] = 0;
@@ -63,9 +63,9 @@ __kernel void pack(
         }
         __global const TYPE *line = plane + i_h * n + from;
         for (int i = 0; i < a; ++i)
-            row[i] = element(line - from, i * s + from, n, mode);
+            row[i] = element(line - from, i * s + from, n, g->limit[2], mode);
         for (int i = z; i < row_size; ++i)
-            row[i] = element(line - from, i * s + from, n, mode);
+            row[i] = element(line - from, i * s + from, n, g->limit[2], mode);
         if (s == 1)
             for (int i = a; i < z; ++i)
                 row[i] = line[i];
@@ -80,7 +80,7 @@ __kernel void pack(
                 row[i] = line[i * s];
     }
 #else
-    const long i_h = source_of(h_only * g->stride[1] + g->first[1] + phase_h, g->in_size[1], mode);
-    out[id] = i_d < 0 || i_h < 0 ? 0 : element(plane + i_h * n, (long)w_at * s + from, n, mode);
+    const long i_h = source_within(h_only * g->stride[1] + g->first[1] + phase_h, g->in_size[1], g->limit[1], mode);
+    out[id] = i_d < 0 || i_h < 0 ? 0 : element(plane + i_h * n, (long)w_at * s + from, n, g->limit[2], mode);
 #endif
 }

@@ -6,8 +6,8 @@
  *
  * Build options, besides those of common.cl and vectors.cl
  *   -DM=2|4 -DWIDTH=16                outputs of a tile, an axis; elements of a vector
- * B_T(a, s), G_(a, s), A_T(a, s) come in front, generated from the interpolation points: they multiply by B^T, G and
- * A^T the elements a[0], a[s], a[2 s], ... and give an array.
+ * B_T, G_ and A_T (o, p, s, a, i, t) come in front, generated from the interpolation points: they multiply by B^T, G and
+ * A^T the elements a[i], a[i + t], a[i + 2 t], ... and give o[p], o[p + s], ...; EVERY9 comes with them.
  */
 #define N (M + 2)
 /* From one frequency to the next: an even number of cache lines apart they would share a cache's sets. */
@@ -20,7 +20,6 @@
  *   v         TYPE[N * N][channels][vectors * WIDTH], frequencies APART
  *   channels, x_channel, pitch, phase   elements of a stored channel, of a row of a residue, of a residue
  *   first, vectors
- *   shared    whether the last elements of a tile are stored as the first of the next alone
  * Work size   channels * vectors, one dimension, rounded up
  * Limits      none of its own
  */
@@ -32,8 +31,7 @@ __kernel void wino_input(
     const int pitch,
     const int phase,
     const int first,
-    const int vectors,
-    const int shared)
+    const int vectors)
 {
     const int id = get_global_id(0), c = id / vectors, at = id % vectors * WIDTH;
     if (c >= channels)
@@ -42,7 +40,7 @@ __kernel void wino_input(
     VECTOR d[N * N], e[N * N];
     for (int i = 0; i < N; ++i)
         for (int j = 0; j < N; ++j)
-            d[i * N + j] = LOAD(from + (shared ? (i % M * M + j % M) * phase + i / M * pitch + j / M : (i * N + j) * phase));
+            d[i * N + j] = LOAD(from + (i % M * M + j % M) * phase + i / M * pitch + j / M);
     for (int j = 0; j < N; ++j) {
         B_T(e, j, N, d, j, N);
     }
@@ -53,6 +51,80 @@ __kernel void wino_input(
     const long step = APART((long)channels * vectors * WIDTH);
     for (int f = 0; f < N * N; ++f)
         STORE(d[f], to + f * step);
+}
+
+/* wino_gather: the same from x as it is given, for images of few tiles: a plane is padded in local memory
+ *
+ * Arguments
+ *   x         TYPE[batch][channels][in_h][in_w], from x_offset on
+ *   v         TYPE[N * N][channels][vectors * WIDTH], frequencies APART; all tiles of a sample
+ *   plane     local, TYPE[(high * M + 2) * pitch], pitch = wide * M + 2
+ *   channels, in_h, in_w, low_h, low_w, limit_h, limit_w, mode   as in pack.cl; low: what precedes the first element
+ *   high, wide, vectors    tiles of a column and of a row, vectors of tiles
+ * Work size   channels groups of one item, one dimension
+ * Limits      a plane fits local memory
+ */
+__kernel __attribute__((reqd_work_group_size(1, 1, 1))) void wino_gather(
+    __global const TYPE *restrict x,
+    __global TYPE *restrict v,
+    __local TYPE *restrict plane,
+    const int channels,
+    const int in_h,
+    const int in_w,
+    const int low_h,
+    const int low_w,
+    const int limit_h,
+    const int limit_w,
+    const int mode,
+    const int high,
+    const int wide,
+    const int vectors,
+    const long x_offset)
+{
+    const int c = get_group_id(0), pitch = wide * M + 2, rows = high * M + 2;
+    __global const TYPE *from = x + x_offset + (long)c * in_h * in_w;
+    for (int h = 0; h < rows; ++h) {
+        const long i_h = source_within(h - low_h, in_h, limit_h, mode);
+        __local TYPE *row = plane + h * pitch;
+        for (int w = 0; w < pitch; ++w)
+            row[w] = 0;
+        if (i_h < 0)
+            continue;
+        __global const TYPE *line = from + i_h * in_w;
+        const int a = low_w < 0 ? 0 : low_w < pitch ? low_w : pitch, z = in_w + low_w < pitch ? in_w + low_w : pitch;
+        for (int w = a; w < z; ++w)
+            row[w] = line[w - low_w];
+        if (mode != ZEROS)
+            for (int w = 0; w < pitch; ++w) {
+                const long i_w = source_within(w - low_w, in_w, limit_w, mode);
+                row[w] = i_w < 0 ? 0 : line[i_w];
+            }
+    }
+    const long step = APART((long)channels * vectors * WIDTH);
+    for (int at = 0; at < vectors * WIDTH; at += WIDTH) {
+        int place[WIDTH]; /* the last tile again where there are no more: computed, not stored */
+        for (int l = 0; l < WIDTH; ++l) {
+            const int tile = at + l < high * wide ? at + l : high * wide - 1;
+            place[l] = tile / wide * M * pitch + tile % wide * M;
+        }
+        VECTOR d[N * N], e[N * N];
+        for (int i = 0; i < N; ++i)
+            for (int j = 0; j < N; ++j) {
+                TYPE lanes[WIDTH];
+                for (int l = 0; l < WIDTH; ++l)
+                    lanes[l] = plane[place[l] + i * pitch + j];
+                d[i * N + j] = GET(lanes);
+            }
+        for (int j = 0; j < N; ++j) {
+            B_T(e, j, N, d, j, N);
+        }
+        for (int i = 0; i < N; ++i) {
+            B_T(d, i * N, 1, e, i * N, 1);
+        }
+        __global TYPE *to = v + (long)c * vectors * WIDTH + at;
+        for (int f = 0; f < N * N; ++f)
+            STORE(d[f], to + f * step);
+    }
 }
 
 /* wino_filter: u[f][m][c] = (G g G^T)[f] of the filters `first` to `first` + `count`
@@ -67,8 +139,13 @@ __kernel void wino_input(
 #define FILTERS(T, load, store, step)                                              \
     for (; c + step <= channels; c += step) {                                      \
         T g[9], h[3 * N], k[N * N];                                                \
-        for (int i = 0; i < 9; ++i)                                                \
-            load(g[i], from + c * 9 + (flip ? 8 - i : i));                         \
+        load(g, from + c * 9);                                                     \
+        if (flip)                                                                  \
+            for (int i = 0; i < 4; ++i) {                                          \
+                const T other = g[i];                                              \
+                g[i] = g[8 - i];                                                   \
+                g[8 - i] = other;                                                  \
+            }                                                                      \
         for (int j = 0; j < 3; ++j) {                                              \
             G_(h, j, 3, g, j, 3);                                                  \
         }                                                                          \
@@ -78,12 +155,21 @@ __kernel void wino_input(
         for (int f = 0; f < N * N; ++f)                                            \
             store(k[f], to + f * pitch + c);                                       \
     }
-#define EVERY9_1(v, p) v = *(p)
-#define EVERY9_4(v, p) v = (CAT(TYPE, 4))((p)[0], (p)[9], (p)[18], (p)[27])
-#define EVERY9_8(v, p) v = (CAT(TYPE, 8))((p)[0], (p)[9], (p)[18], (p)[27], (p)[36], (p)[45], (p)[54], (p)[63])
-#define EVERY9_16(v, p)                                                                                          \
-    v = (CAT(TYPE, 16))((p)[0], (p)[9], (p)[18], (p)[27], (p)[36], (p)[45], (p)[54], (p)[63], (p)[72], (p)[81], \
-        (p)[90], (p)[99], (p)[108], (p)[117], (p)[126], (p)[135])
+#define EACH9(v, p, element)       \
+    for (int i = 0; i < 9; ++i) {  \
+        __global const TYPE *q = p + i; \
+        v[i] = element;            \
+    }
+#define EVERY9_1(v, p) EACH9(v, p, *q)
+#define EVERY9_4(v, p) EACH9(v, p, (CAT(TYPE, 4))(q[0], q[9], q[18], q[27]))
+#define EVERY9_8(v, p) EACH9(v, p, (CAT(TYPE, 8))(q[0], q[9], q[18], q[27], q[36], q[45], q[54], q[63]))
+#ifdef __clang__
+#define EVERY9_16(v, p) EVERY9(v, p)
+#else
+#define EVERY9_16(v, p)                                                                                              \
+    EACH9(v, p, (CAT(TYPE, 16))(q[0], q[9], q[18], q[27], q[36], q[45], q[54], q[63], q[72], q[81], q[90], q[99], \
+        q[108], q[117], q[126], q[135]))
+#endif
 #define STORE_1(v, p) *(p) = v
 
 __kernel void wino_filter(

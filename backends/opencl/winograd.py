@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from backends.opencl import launch, naive, runtime
-from backends.opencl.direct import VECTOR_BYTES, chunk_of_tiles, default_tile, pack_step
+from backends.opencl.direct import VECTOR_BYTES, chunk_of_tiles, default_tile, limits, pack_step
 from backends.opencl.windows import Stored
 from backends.winograd_transforms import Matrix, transforms
 from harness.backend import LAYOUTS, AlgorithmClass, BackendInfo, Limits, Prepared, Probe, Unsupported
@@ -30,16 +30,8 @@ TAPS = 3
 TYPES = ("f32", "f64", "f16", "f16/f32/f32", "bf16", "bf16/f32/f32", "f32/f64/f32")
 #: Bytes of a chunk's tiles and products, before and after they are multiplied: what the caches of a processor hold.
 CHUNK_BYTES = 2 << 20
-#: Tiles of a row up to which each is stored with all of its elements.
-MOST_REPEATED = 8
-
-
-def _rule(spec: ConvSpec) -> str | None:
-    if any(k != TAPS for k in spec.kernel_size):
-        return f"its kernels have {TAPS} taps an axis"
-    if any(s != 1 for s in spec.stride):
-        return "its stride is 1: outputs further apart share too little of a tile"
-    return None
+#: Tiles of a row up to which tiles are gathered from the input as it is given.
+MOST_GATHERED = 8
 
 
 class OpenCLWinograd:
@@ -51,18 +43,18 @@ class OpenCLWinograd:
         self.info = BackendInfo(
             name,
             f"OpenCL, Winograd's F({m}x{m},3x3) on tiles, the products in registers",
-            Limits(("conv",), TYPES, ranks=(2,), padding_modes=tuple(naive.MODES), dilation=False, groups=False, rule=_rule),
+            Limits(("conv",), TYPES, ranks=(2,), padding_modes=tuple(naive.MODES), dilation=False, groups=False, least_taps=TAPS, most_taps=TAPS, most_stride=1),
             AlgorithmClass("winograd", m, TAPS, points),
             extra="opencl",
             version="1",
             taint="tile",
             layouts=LAYOUTS,
         )
-        self._runtime = runtime.Runtime()
+        self.runtime = runtime.Runtime()
 
     def probe(self) -> Probe:
         """Every installed driver's devices that ran a trial kernel."""
-        return self._runtime.probe()
+        return self.runtime.probe()
 
     def workspace_bytes(self, spec: ConvSpec, /) -> int:
         """The stored input, a chunk's stages, and what `opencl-naive` takes."""
@@ -71,10 +63,10 @@ class OpenCLWinograd:
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
         """Build the kernels, choose the chunks, allocate a chunk's stages."""
-        handle = launch.handle_of(self._runtime, self.info.name, device)
+        handle = launch.handle_of(self.runtime, self.info.name, device)
         if reason := launch.why_not(spec, handle):
             raise Unsupported(reason)
-        return _Winograd(spec, device, self._runtime, self)
+        return _Winograd(spec, device, self.runtime, self)
 
 
 @dataclass(frozen=True)
@@ -85,17 +77,18 @@ class Plan:
     ----------
     m : int
         Outputs of a tile, an axis.
-    stored : Stored
-        The input, by the residues of m.
-    tiles : int
-        In the pitch of the stored rows, the last row without its one too many.
+    stored : Stored or None
+        The input, by the residues of m; None where tiles are gathered from the input as it is given.
+    tiles, pitch : int
+        All tiles, counted in the pitch of the stored rows, and that.
     chunk_tiles, chunk_filters : int
         Of a chunk; one of the two is all of them.
     """
 
     m: int
-    stored: Stored
+    stored: Stored | None
     tiles: int
+    pitch: int
     chunk_tiles: int
     chunk_filters: int
 
@@ -103,7 +96,7 @@ class Plan:
         """Of the stored input, of a chunk's tiles, filters and products."""
         n = (self.m + TAPS - 1) ** 2
         return (
-            prod(spec.x_shape[:2]) * self.stored.channel + self.chunk_tiles + 64,
+            prod(spec.x_shape[:2]) * self.stored.channel + self.chunk_tiles + 64 if self.stored else 0,
             n * apart(spec.in_channels * self.chunk_tiles),
             n * apart(spec.in_channels * self.chunk_filters),
             n * apart(self.chunk_filters * self.chunk_tiles),
@@ -116,23 +109,23 @@ def apart(elements: int) -> int:
 
 
 def plan(spec: ConvSpec, m: int, width: int) -> Plan:
-    """Tiles, and chunks of which tiles and products, or filters and products, fit `CHUNK_BYTES`."""
+    """Tiles, and chunks of them or of filters by what is read again for each: the tiles, or the filters."""
     high, wide = (-(-o // m) for o in spec.out_size)
     low = tuple(-lo for lo, _ in spec.padding)
-    # the last elements of a tile are the first of the next: stored once, or twice where that would cost a tile in few
-    shared = wide > MOST_REPEATED
-    residues = tuple(range(m if shared else m + TAPS - 1))
-    size = (1, high + shared, wide + shared)
-    stored = Stored((1, m, m), ((0,), residues, residues), (0, *low), size)  # type: ignore[arg-type]
-    tiles = (high - 1) * size[2] + wide
+    # an image of few tiles a row is not stored: one too many a row would cost too much
+    stored = None if wide <= MOST_GATHERED else Stored(
+        (1, m, m), ((0,), tuple(range(m)), tuple(range(m))), (0, *low), (1, high + 1, wide + 1)  # type: ignore[arg-type]
+    )  # fmt: skip
+    pitch = stored.size[2] if stored else wide
+    tiles = (high - 1) * pitch + wide
     whole = -(-tiles // width) * width
-    n = (m + TAPS - 1) ** 2
-    item = dtype(launch.WORK[spec.acc_dtype]).itemsize
-    if tiles >= 2 * spec.out_channels:
-        fits = CHUNK_BYTES // (n * (spec.in_channels + spec.out_channels) * item)
-        return Plan(m, stored, tiles, min(whole, max(3, fits // (3 * width) * 3) * width), spec.out_channels)
-    fits = CHUNK_BYTES // (n * (spec.in_channels + whole) * item)
-    return Plan(m, stored, tiles, whole, min(spec.out_channels, max(16, fits // 16 * 16)))
+    n = (m + TAPS - 1) ** 2 * dtype(launch.WORK[spec.acc_dtype]).itemsize
+    if stored and tiles >= 2 * spec.out_channels:
+        fits = CHUNK_BYTES // (n * (spec.in_channels + spec.out_channels))
+        return Plan(m, stored, tiles, pitch, min(whole, max(3, fits // (3 * width) * 3) * width), spec.out_channels)
+    again = n * spec.in_channels * whole > CHUNK_BYTES  # tiles that no cache keeps are read again for each chunk
+    fits = CHUNK_BYTES // (n * (spec.in_channels + whole)) // 16 * 16
+    return Plan(m, stored, tiles, pitch, whole, min(spec.out_channels, max(128 if again else 16, fits)))
 
 
 class _Winograd(launch.Launches):
@@ -148,31 +141,38 @@ class _Winograd(launch.Launches):
         self.plan = p = plan(spec, of.m, self._width if processor else 64)
         x, v, u, m = (self.scratch(n) for n in p.elements(spec))
         self._pixels = self.constant(np.zeros((1, 2), np.int32))
-        self.steps.append(pack_step(self, p, x))
+        if p.stored:
+            self.steps.append(pack_step(self, p.stored, x))
         filters = [(at, min(p.chunk_filters, spec.out_channels - at)) for at in range(0, spec.out_channels, p.chunk_filters)]
         if len(filters) == 1:
             self.steps.append(self._filter(u, *filters[0]))
         for sample in range(spec.batch):
             for first in range(0, p.tiles, p.chunk_tiles):
                 vectors = -(-min(p.chunk_tiles, p.tiles - first) // self._width)
-                self.steps.append(self._input(x, v, sample, first, vectors))
+                self.steps.append(self._input(p.stored, x, v, sample, first, vectors))
                 for at, count in filters:
                     if len(filters) > 1:
                         self.steps.append(self._filter(u, at, count))
                     self.steps.append(self._products(u, v, m, count, vectors))
                     self.steps.append(self._output(m, sample, first, vectors, at, count))
 
-    def _launch(self, phase: str, name: str, items: int, operands: dict[str, int], *arguments: Any) -> launch.Step:
+    def _launch(self, phase: str, name: str, items: int, operands: dict[str, int], *arguments: Any, local: int = 0) -> launch.Step:
         kernel = self.kernel(("vectors.cl", "winograd.cl"), name, self._built, *arguments, prelude=self._prelude)
-        local = 1 if self._width > 1 else self.runtime.local_size(self.device, kernel)
+        local = local or 1 if self._width > 1 else local or self.runtime.local_size(self.device, kernel)
         return launch.Step(phase, kernel, (-(-items // local) * local,), (local,), operands)
 
-    def _input(self, x: Any, v: Any, sample: int, first: int, vectors: int) -> launch.Step:
-        spec, form = self.spec, self.plan.stored
-        start = sample * spec.in_channels * form.channel + first
-        shared = len(form.phases[2]) == self.plan.m
-        numbers = (spec.in_channels, form.channel, form.size[2], form.size[1] * form.size[2], start, vectors, shared)
-        return self._launch("kernel", "wino_input", spec.in_channels * vectors, {}, x, v, *map(np.int32, numbers))
+    def _input(self, form: Stored | None, x: Any, v: Any, sample: int, first: int, vectors: int) -> launch.Step:
+        spec, channels = self.spec, self.spec.in_channels
+        if form:
+            start = sample * channels * form.channel + first
+            numbers = (channels, form.channel, form.size[2], form.size[1] * form.size[2], start, vectors)
+            return self._launch("kernel", "wino_input", channels * vectors, {}, x, v, *map(np.int32, numbers))
+        m, (high, wide) = self.plan.m, (-(-o // self.plan.m) for o in spec.out_size)
+        plane = self._cl.LocalMemory((high * m + 2) * (wide * m + 2) * self.work.itemsize)
+        padding = (spec.padding[0][0], spec.padding[1][0], *limits(spec)[1:], naive.MODES[spec.padding_mode])
+        numbers = (channels, *spec.in_size, *padding, high, wide, vectors)
+        offset = np.int64(sample * prod(spec.x_shape[1:]))
+        return self._launch("kernel", "wino_gather", channels, {"x": 0}, None, v, plane, *map(np.int32, numbers), offset, local=1)
 
     def _filter(self, u: Any, first: int, count: int) -> launch.Step:
         numbers = (first, count, self.spec.in_channels, self.spec.flip)
@@ -196,7 +196,7 @@ class _Winograd(launch.Launches):
 
     def _output(self, m: Any, sample: int, first: int, vectors: int, channel: int, count: int) -> launch.Step:
         spec = self.spec
-        numbers = (count, vectors, first, self.plan.stored.size[2], channel, spec.bias, *spec.out_size)
+        numbers = (count, vectors, first, self.plan.pitch, channel, spec.bias, *spec.out_size)
         offset = np.int64(sample * prod(spec.out_shape[1:]))
         return self._launch("kernel", "wino_output", count * vectors, {"b": 1, "y": 2}, m, None, None, *map(np.int32, numbers), offset)
 
@@ -209,7 +209,34 @@ def prelude(at: Matrix, g: Matrix, bt: Matrix) -> str:
     >>> print(prelude(*transforms(2, 3, (0, 1, -1))).splitlines()[1].strip(" \\\\"))
     (o)[(p) + 0 * (s)] = (a)[(i) + 0 * (t)] - (a)[(i) + 2 * (t)];
     """
-    return "\n".join(_macro(name, m) for name, m in (("B_T", bt), ("G_", g), ("A_T", at))) + "\n"
+    return "\n".join(_macro(name, m) for name, m in (("B_T", bt), ("G_", g), ("A_T", at))) + "\n" + every_ninth()
+
+
+def every_ninth() -> str:
+    """The macro EVERY9(v, p): v[t], t = 0 to 8, holds elements t, 9 + t, 18 + t, ... of 144 in a row.
+
+    Nine loads and shuffles of two vectors, where element by element would take 144 loads and as many insertions.
+    """
+    lines = ["#define EVERY9(v, p)", *(f"const VECTOR a{k} = LOAD((p) + {16 * k});" for k in range(9))]
+    for t in range(9):
+        places = [divmod(9 * lane + t, 16) for lane in range(16)]
+        parts = [(k, k + 1) for k in range(0, 8, 2)] + [(8, 8)]
+        names = []
+        for low, high in parts:
+            lanes = [i if k == low else 16 + i if k == high else -1 for k, i in places]
+            names.append(f"b{t}_{low}")
+            lines.append(f"const VECTOR {names[-1]} = {_shuffle(f'a{low}', f'a{high}', lanes)};")
+        whole = names[0]
+        for n, (low, _) in enumerate(parts[1:], 1):
+            lanes = [16 + lane if k >= low else lane if k < low else -1 for lane, (k, _) in enumerate(places)]
+            lines.append(f"const VECTOR c{t}_{n} = {_shuffle(whole, names[n], lanes)};")
+            whole = f"c{t}_{n}"
+        lines.append(f"(v)[{t}] = {whole};")
+    return " \\\n    ".join(lines) + "\n"
+
+
+def _shuffle(a: str, b: str, lanes: Sequence[int]) -> str:
+    return f"__builtin_shufflevector({a}, {b}, {', '.join(map(str, lanes))})"
 
 
 def _macro(name: str, matrix: Sequence[Sequence[Fraction]]) -> str:

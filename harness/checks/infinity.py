@@ -50,7 +50,7 @@ def judge_infinity(problem: Problem, run: Run) -> Verdict:
     after = run(Operands(x, w, ops.b)).astype(np.float64)
     field, may = receptive_field(spec, place), allowed(spec, problem.info, place)
     want = np.where(field, np.broadcast_to((sign * np.inf).reshape(1, -1, *(1,) * spec.rank), spec.out_shape), np.nan)
-    right = after[field] == want[field] if problem.info.taint == "exact" or spec.is_pool else ~np.isfinite(after[field])
+    right = after[field] == want[field] if problem.info.taint_for(spec) == "exact" else ~np.isfinite(after[field])
     if not bool(np.all(right)):
         index = tuple(int(i) for i in np.argwhere(field)[int(np.flatnonzero(~right)[0])])
         text = f"with Inf at x{list(place)}, output {list(index)} reads it and is {after[index]:g}, expected {want[index]:g}"
@@ -93,7 +93,7 @@ def _weight_is_inf(problem: Problem, run: Run, ops: Operands, before: np.ndarray
     w[at] = np.inf
     after = run(Operands(ops.x, w, ops.b)).astype(np.float64)
     mine = after[:, out]
-    exact = problem.info.taint == "exact"
+    exact = problem.info.taint_for(problem.spec) == "exact"
     right = np.where(exact, mine == np.copysign(np.inf, read), ~np.isfinite(mine)) | (read == 0)
     if not bool(np.all(right)):
         n, *rest = (int(i) for i in np.argwhere(~right)[0])

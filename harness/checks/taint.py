@@ -66,19 +66,20 @@ def judge_nan(problem: Problem, run: Run) -> Verdict:
 def allowed(spec: ConvSpec, info: BackendInfo, place: tuple[int, ...]) -> np.ndarray:
     """Outputs that may be NaN by the declared taint, bool of `spec.out_shape`."""
     field = receptive_field(spec, place)
-    if info.taint == "exact" or spec.is_pool:
+    taint = info.taint_for(spec)
+    if taint == "exact":
         return field
     group = place[1] // (spec.in_channels // spec.groups)
     per = spec.out_channels // spec.groups
     whole = np.zeros(spec.out_shape, bool)
     whole[place[0], group * per : (group + 1) * per] = True
-    if info.taint == "image":
+    if taint == "image":
         return whole
     # A tile that holds the element also holds outputs up to m - 1 beyond those that read it, wherever tiles begin.
     for axis, (a, out) in enumerate(zip(spec.axes, spec.out_size, strict=True)):
         reads = np.flatnonzero(np.any(field, axis=tuple(i for i in range(field.ndim) if i != 2 + axis)))
         spread = np.zeros(out, bool)
-        width = info.algorithm.m - 1
+        width = info.algorithm_for(spec).m - 1
         reach = range(-(a.extent - 1) - width, width + 1) if reads.size == 0 else range(-width, width + 1)
         base = reads if reads.size else np.array([place[2 + axis] + a.lo])
         for d in reach:

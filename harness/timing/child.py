@@ -19,6 +19,7 @@ import os
 import sys
 import traceback
 import zlib
+from dataclasses import fields
 from itertools import repeat
 from resource import RUSAGE_SELF, getrusage
 from time import perf_counter_ns, process_time_ns, thread_time_ns
@@ -32,6 +33,11 @@ POISON = -1
 PROBES = 7
 #: Seconds of a unit of the clocks.
 NANO = 1e-9
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """A record's fields that can be told: all but functions."""
+    return {f.name: v for f in fields(record) if not callable(v := getattr(record, f.name))}
 
 
 class Timed:
@@ -54,8 +60,9 @@ class Timed:
         found, info = self._backend.probe(), self._backend.info
         names = ("name", "kind", "denormals", "rounding")
         devices = [{**{n: getattr(d, n) for n in names}, "properties": dict(d.properties)} for d in found.devices]
-        algorithm = {n: getattr(info.algorithm, n) for n in ("kind", "m", "r", "points")}
-        facts = {"name": info.name, "version": info.version, "algorithm": algorithm, "devices": devices}
+        facts = {"name": info.name, "version": info.version, "algorithm": _fields(info.algorithm), "devices": devices}
+        choices = getattr(info, "transforms", ())  # a harness of before had none
+        facts["transforms"] = [[_fields(limits), _fields(algorithm)] for limits, algorithm in choices]
         return {**facts, "reason": found.reason, "hint": found.hint, "file": _file_of(reference)}
 
     def why_not(self, spec: dict[str, Any]) -> dict[str, Any]:

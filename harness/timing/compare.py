@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.backend import AlgorithmClass, BackendInfo, Device
+from harness.backend import AlgorithmClass, BackendInfo, Limits, Device
 from harness.catalogue import Case
 from harness.checks import Problem, RunEnded
 from harness.checks.compare import error
@@ -30,7 +30,7 @@ from harness.run.process import WorkerGone
 from harness.samples import Series, Timing
 from harness.statistics import ratio
 from harness.timing.measure import Calls, judged
-from harness.timing.process import Side, SideProblem, TimedProcess, Troubled, pinned_cores
+from harness.timing.process import Side, SideProblem, SideUnavailable, TimedProcess, Troubled, pinned_cores
 from harness.timing.rule import Change, Finding, Rule, confirmed, error_finding
 
 #: Pairs of processes, and turns of each side in a pair.
@@ -238,7 +238,8 @@ class Comparison:
                     f"{side.label}: its code is {where}, which is not in the commit: every commit would be measured by the same"
                 )
             if not told["devices"]:
-                raise SideProblem(f"{side.label}: {told['name']} has no device: {told['reason']} {told['hint']}".rstrip())
+                why = ": ".join(filter(None, (told["reason"], told["hint"])))
+                raise SideUnavailable(f"{side.label}: {told['name']} has no device: {why}")
             self.devices.setdefault(side.label, told)
         return [made[0], made[1]]
 
@@ -383,8 +384,17 @@ class Comparison:
 
 def _info(told: Mapping[str, Any]) -> BackendInfo:
     """What judging needs of the facts that a timed process tells of its backend."""
-    algorithm = dict(told["algorithm"])
-    return BackendInfo(told["name"], algorithm=AlgorithmClass(**{**algorithm, "points": tuple(algorithm["points"])}))
+
+    def algorithm(fields: Mapping[str, Any]) -> AlgorithmClass:
+        return AlgorithmClass(**_tuples(fields))
+
+    transforms = tuple((Limits(**_tuples(limits)), algorithm(made)) for limits, made in told.get("transforms", ()))
+    return BackendInfo(told["name"], algorithm=algorithm(told["algorithm"]), transforms=transforms)
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples: its lists are those of a record."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def _refuse(verdict: Verdict, side: Side, when: str) -> None:
