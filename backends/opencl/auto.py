@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from backends.opencl import direct, launch, naive, winograd
-from harness.backend import LAYOUTS, AlgorithmClass, BackendInfo, Limits, Prepared, Probe
+from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe
 from harness.spec import ConvSpec
 
 #: Specifications that may be computed by Winograd: those of `opencl-winograd` whose sums are of 32 bits.

@@ -8,51 +8,20 @@ are computed by the kernels of `opencl-naive`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from backends.opencl import launch, naive, runtime
+from backends.opencl.tiles import VECTOR_BYTES, Tile, chunk_of_tiles, default_tile
 from backends.opencl.windows import Part, Stored, Windows, windows
 from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported
 from harness.spec import ConvSpec
 from harness.spec.dtypes import dtype
 
-
-@dataclass(frozen=True)
-class Tile:
-    """Build options of blocked.cl.
-
-    Attributes
-    ----------
-    block : int
-        Output channels of an item.
-    vectors : int
-        Vectors of an item.
-    width : int
-        Elements of a vector; 1 on GPUs.
-    items : int
-        Work items of a group; 1 on processors.
-    """
-
-    block: int
-    vectors: int
-    width: int
-    items: int
-
-    def options(self, taps: int = 0) -> tuple[str, ...]:
-        """Of the build; `taps` is how many are unrolled, 0 for a loop."""
-        found = f"-DBLOCK={self.block} -DVECTORS={self.vectors} -DWIDTH={self.width} -DITEMS={self.items}".split()
-        return (*found, f"-DTAPS={taps}") if taps else tuple(found)
-
-
-#: Bytes of a vector register that the tiles of a processor are made for; a narrower one takes two for each.
-VECTOR_BYTES = 64
 #: Taps of a depthwise convolution that are unrolled.
 MOST_UNROLLED = 25
-CHUNK_BYTES = 192 << 10
 
 
 class OpenCLDirect:
@@ -119,7 +88,7 @@ class _Direct(launch.Launches):
         if is_dense(spec):
             self.steps.append(self._dense())
             return
-        if (rows := strip_rows(spec, plan, self.handle, self.work.itemsize)):
+        if rows := strip_rows(spec, plan, self.handle, self.work.itemsize):
             self.steps.append(self._depthwise(rows))
             return
         stored = None
@@ -150,7 +119,6 @@ class _Direct(launch.Launches):
         size = (tiles * count * tile.items, spec.groups, spec.batch)
         return launch.Step("kernel", kernel, size, (tile.items, 1, 1), operands)
 
-
     def _dense(self) -> launch.Step:
         spec, rows = self.spec, 4
         width, items = (VECTOR_BYTES // self.work.itemsize, 1) if self.processor else (1, 64)
@@ -168,11 +136,7 @@ class _Direct(launch.Launches):
         while width > 4 and 2 * lifted.out_size[2] <= width:
             width //= 2
         high, pitch = rows + form.size[1] - lifted.out_size[1], form.size[2]
-        taps = [  # the offsets of a strip: fewer rows a residue than the whole channel has
-            np.ravel_multi_index((*divmod(at // (form.size[1] * pitch), len(form.phases[2])), *divmod(at % (form.size[1] * pitch), pitch)),
-                                 (len(form.phases[1]), len(form.phases[2]), high, pitch))
-            for at in part.taps[:, 0].tolist()
-        ]  # fmt: skip
+        taps = [_in_strip(at, form, high) for at in part.taps[:, 0].tolist()]
         strips, planes = -(-lifted.out_size[1] // rows), spec.batch * spec.out_channels
         share = max(1, min(8, planes * strips // (8 * self.handle.max_compute_units))) if self.processor else 1
         unrolled = (f"-DTAPS={len(taps)}",) if len(taps) <= MOST_UNROLLED else ()
@@ -194,6 +158,12 @@ class _Direct(launch.Launches):
         )  # fmt: skip
         operands = {"x": 3, "w": 4, "b": 5, "y": 6}
         return launch.Step("kernel", kernel, (-(-planes * strips // share) * items,), (items,), operands)
+
+
+def _in_strip(offset: int, form: Stored, high: int) -> int:
+    """A tap's offset in a strip, which holds `high` rows of each residue, from that in a whole channel."""
+    residue, place = divmod(offset, form.size[1] * form.size[2])
+    return residue * high * form.size[2] + place
 
 
 def is_dense(spec: ConvSpec) -> bool:
@@ -225,7 +195,16 @@ def pack_step(of: launch.Launches, form: Stored, stored: Any) -> launch.Step:
     channels = prod(spec.x_shape[:2])
     counts = [len(p) for p in form.phases]
     fields = np.array(
-        [channels, naive.MODES[spec.padding_mode], *lifted.in_size, *form.size, *form.first, *form.stride, *counts, *limits(spec)],
+        [
+            channels,
+            naive.MODES[spec.padding_mode],
+            *lifted.in_size,
+            *form.size,
+            *form.first,
+            *form.stride,
+            *counts,
+            *limits(spec),
+        ],
         np.int64,
     )
     residues = np.array([r for phases in form.phases for r in phases], np.int32)
@@ -238,45 +217,11 @@ def pack_step(of: launch.Launches, form: Stored, stored: Any) -> launch.Step:
     return launch.Step("pack", kernel, (-(-size // local) * local,), (local,), {"x": 2})
 
 
-#: Filters and vectors of a processor's tiles: their sums, a row of inputs and a weight have a register each, of 32. Few,
-#: because each is a program of its own, and each row beyond eight costs a pointer that is in no register.
-SHAPES = ((8, 3), (6, 4), (4, 6), (8, 2), (1, 8), (2, 8))
-
-
 def limits(spec: ConvSpec) -> tuple[int, ...]:
     """The first place beyond the high padding, an axis; a transposed convolution's input ends where it ends."""
     lifted = spec.lifted()
     padding = [(0, 0)] * 3 if spec.op == "conv_transpose" else lifted.padding
     return tuple(n + hi for n, (_, hi) in zip(lifted.in_size, padding, strict=True))
-
-
-def default_tile(pixels: int, filters: int, processor: bool, itemsize: int) -> Tile:
-    """The tile without tuning: on a processor the one that takes the fewest cycles by `cycles`."""
-    if not processor:
-        return Tile(min(8, filters), 4, 1, 64)
-    width = VECTOR_BYTES // itemsize
-    shapes = [(min(block, filters), vectors) for block, vectors in SHAPES]
-    found = min(shapes, key=lambda t: cycles(pixels, filters, *t, width))
-    return Tile(*found, width, 1)
-
-
-def cycles(pixels: int, filters: int, block: int, vectors: int, width: int) -> float:
-    """Cycles a channel and tap of a processor with two multipliers and two loads a cycle, for all tiles of a group.
-
-    A tile takes as long as its products, its loads (one of two inputs lies across two cache lines) or the latency of
-    a product, whichever is longest; and some cycles to begin and end, here those of a sum of some hundred terms.
-    """
-    whole, rest = divmod(-(-pixels // width), vectors)
-
-    def tile(n: int) -> float:
-        return max(block * n / 2, (1.6 * n + block + 2) / 2, 4.0) + 1.0
-
-    return -(-filters // block) * (whole * tile(vectors) + (tile(rest) if rest else 0.0))
-
-
-def chunk_of_tiles(bytes_a_place: int, span: int, reach: int) -> int:
-    """Tiles of `span` outputs whose input, `bytes_a_place` an output and `reach` beyond, fits `CHUNK_BYTES`."""
-    return max(1, (CHUNK_BYTES // bytes_a_place - reach) // span)
 
 
 def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int, chunk: int) -> np.ndarray:

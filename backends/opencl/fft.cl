@@ -31,140 +31,122 @@ typedef struct {
     long passes, n[3], step[3], stages[3], radix[3][16], factor[3], between;
 } Plan;
 
-typedef struct {
-    VECTOR r, i;
-} Complex;
-
 #define PAIR (2 * LANES)
 
-/* p is at the real parts; `im` elements further are the imaginary ones */
-inline Complex take(__global const TYPE *p, int im)
-{
-    Complex z;
-    z.r = LOAD(p);
-    z.i = LOAD(p + im);
-    return z;
-}
-
-inline void leave(Complex z, __global TYPE *p, int im)
-{
-    STORE(z.r, p);
-    STORE(z.i, p + im);
-}
-
-inline Complex plus(Complex a, Complex b)
-{
-    Complex z;
-    z.r = a.r + b.r;
-    z.i = a.i + b.i;
-    return z;
-}
-
-inline Complex minus(Complex a, Complex b)
-{
-    Complex z;
-    z.r = a.r - b.r;
-    z.i = a.i - b.i;
-    return z;
-}
-
-/* a - i b and a + i b */
-inline Complex minus_i(Complex a, Complex b)
-{
-    Complex z;
-    z.r = a.r + b.i;
-    z.i = a.i - b.r;
-    return z;
-}
-
-inline Complex plus_i(Complex a, Complex b)
-{
-    Complex z;
-    z.r = a.r - b.i;
-    z.i = a.i + b.r;
-    return z;
-}
-
-inline Complex scaled(Complex a, TYPE s)
-{
-    Complex z;
-    z.r = a.r * s;
-    z.i = a.i * s;
-    return z;
-}
-
-inline Complex turned(Complex a, __global const TYPE *f)
-{
-    const TYPE c = f[0], s = f[1];
-    Complex z;
-    z.r = a.r * c - a.i * s;
-    z.i = a.r * s + a.i * c;
-    return z;
-}
-
-#define DFT2(a, b)                    \
-    {                                 \
-        const Complex t = minus(a, b); \
-        a = plus(a, b);               \
-        b = t;                        \
+/* A complex number z is the two vectors zr and zi: compilers that do not optimise, and the simulator that looks for
+ * uninitialised values, do badly with structures of vectors. `p` is at the real parts, `im` elements further are the
+ * imaginary ones. No comma outside parentheses: these macros are arguments of others. */
+#define TAKE(z, p)                                                         \
+    VECTOR z##r = LOAD(p);                                                 \
+    VECTOR z##i = LOAD((p) + im);
+#define LEAVE(z, p)                                                        \
+    STORE(z##r, p);                                                        \
+    STORE(z##i, (p) + im);
+/* times cosine and -sine of an angle */
+#define TURN(z, f)                                                         \
+    {                                                                      \
+        const TYPE cosine = (f)[0];                                        \
+        const TYPE sine = (f)[1];                                          \
+        const VECTOR old = z##r;                                           \
+        z##r = old * cosine - z##i * sine;                                 \
+        z##i = old * sine + z##i * cosine;                                 \
     }
+/* z = a + b, a - b, a - i b, a + i b */
+#define PLUS(z, a, b)                                                      \
+    z##r = a##r + b##r;                                                    \
+    z##i = a##i + b##i;
+#define MINUS(z, a, b)                                                     \
+    z##r = a##r - b##r;                                                    \
+    z##i = a##i - b##i;
+#define MINUS_I(z, a, b)                                                   \
+    z##r = a##r + b##i;                                                    \
+    z##i = a##i - b##r;
+#define PLUS_I(z, a, b)                                                    \
+    z##r = a##r - b##i;                                                    \
+    z##i = a##i + b##r;
+#define NEW(z)                                                             \
+    VECTOR z##r;                                                           \
+    VECTOR z##i;
 
-#define DFT3(a, b, c)                                                                        \
-    {                                                                                        \
-        const Complex t = plus(b, c);                                                        \
-        const Complex d = scaled(minus(b, c), (TYPE)0.86602540378443864676);                 \
-        const Complex m = minus(a, scaled(t, (TYPE)0.5));                                    \
-        a = plus(a, t);                                                                      \
-        b = minus_i(m, d);                                                                   \
-        c = plus_i(m, d);                                                                    \
+#define DFT2(a, b)                                                         \
+    {                                                                      \
+        NEW(dif)                                                           \
+        MINUS(dif, a, b)                                                   \
+        PLUS(a, a, b)                                                      \
+        b##r = difr;                                                     \
+        b##i = difi;                                                     \
     }
-
-#define DFT4(a, b, c, d)                                                           \
-    {                                                                              \
-        const Complex sum0 = plus(a, c);                                           \
-        const Complex dif0 = minus(a, c);                                          \
-        const Complex sum1 = plus(b, d);                                           \
-        const Complex dif1 = minus(b, d);                                          \
-        a = plus(sum0, sum1);                                                      \
-        b = minus_i(dif0, dif1);                                                   \
-        c = minus(sum0, sum1);                                                     \
-        d = plus_i(dif0, dif1);                                                    \
+#define DFT3(a, b, c)                                                      \
+    {                                                                      \
+        NEW(sum)                                                           \
+        NEW(dif)                                                           \
+        NEW(mid)                                                           \
+        PLUS(sum, b, c)                                                    \
+        MINUS(dif, b, c)                                                   \
+        difr *= (TYPE)0.86602540378443864676;                              \
+        difi *= (TYPE)0.86602540378443864676;                              \
+        midr = a##r - sumr * (TYPE)0.5;                                \
+        midi = a##i - sumi * (TYPE)0.5;                                \
+        PLUS(a, a, sum)                                                    \
+        MINUS_I(b, mid, dif)                                               \
+        PLUS_I(c, mid, dif)                                                \
     }
-
-/* DFT of 8 as two of 4 and a turn by eighths */
-#define DFT8(a, b, c, d, e, f, g, h)                                        \
+#define DFT4(a, b, c, d)                                                   \
+    {                                                                      \
+        NEW(sum0)                                                          \
+        NEW(sum1)                                                          \
+        NEW(dif0)                                                          \
+        NEW(dif1)                                                          \
+        PLUS(sum0, a, c)                                                   \
+        MINUS(dif0, a, c)                                                  \
+        PLUS(sum1, b, d)                                                   \
+        MINUS(dif1, b, d)                                                  \
+        PLUS(a, sum0, sum1)                                                \
+        MINUS_I(b, dif0, dif1)                                             \
+        MINUS(c, sum0, sum1)                                               \
+        PLUS_I(d, dif0, dif1)                                              \
+    }
+/* Two of 4: of the sums, and of the differences turned by eighths. */
+#define DFT8(a, b, c, d, e, f, g, h)                                       \
     {                                                                      \
         const TYPE diagonal = (TYPE)0.70710678118654752440;                \
-        Complex p = minus(a, e);                                           \
-        Complex q = minus(b, f);                                           \
-        Complex r = minus(c, g);                                           \
-        Complex s = minus(d, h);                                           \
-        Complex t = q;                                                     \
-        a = plus(a, e);                                                    \
-        b = plus(b, f);                                                    \
-        c = plus(c, g);                                                    \
-        d = plus(d, h);                                                    \
+        NEW(p)                                                             \
+        NEW(q)                                                             \
+        NEW(u)                                                             \
+        NEW(v)                                                             \
+        VECTOR old;                                                        \
+        MINUS(p, a, e)                                                     \
+        MINUS(q, b, f)                                                     \
+        MINUS(u, c, g)                                                     \
+        MINUS(v, d, h)                                                     \
+        PLUS(a, a, e)                                                      \
+        PLUS(b, b, f)                                                      \
+        PLUS(c, c, g)                                                      \
+        PLUS(d, d, h)                                                      \
         DFT4(a, b, c, d)                                                   \
-        q.r = (t.r + t.i) * diagonal;                                          \
-        q.i = (t.i - t.r) * diagonal;                                          \
-        t = r;                                                             \
-        r.r = t.i;                                                         \
-        r.i = -t.r;                                                        \
-        t = s;                                                             \
-        s.r = (t.i - t.r) * diagonal;                                          \
-        s.i = -(t.r + t.i) * diagonal;                                         \
-        DFT4(p, q, r, s)                                                   \
-        h = s;                                                             \
-        g = d;                                                             \
-        f = r;                                                             \
-        e = c;                                                             \
-        d = q;                                                             \
-        c = b;                                                             \
-        b = p;                                                             \
+        old = qr;                                                          \
+        qr = (old + qi) * diagonal;                                        \
+        qi = (qi - old) * diagonal;                                        \
+        old = ur;                                                          \
+        ur = ui;                                                           \
+        ui = -old;                                                         \
+        old = vr;                                                          \
+        vr = (vi - old) * diagonal;                                        \
+        vi = -(old + vi) * diagonal;                                       \
+        DFT4(p, q, u, v)                                                   \
+        BECOMES(h, v)                                                      \
+        BECOMES(g, d)                                                      \
+        BECOMES(f, u)                                                      \
+        BECOMES(e, c)                                                      \
+        BECOMES(d, q)                                                      \
+        BECOMES(c, b)                                                      \
+        BECOMES(b, p)                                                      \
     }
+#define BECOMES(z, a)                                                      \
+    z##r = a##r;                                                           \
+    z##i = a##i;
 
 /* One stage: `count` pieces of radix * `sub` elements. Without factors where sub is 1. */
-#define ELEMENT(k) (at + (k) * far)
 #define STAGE_LOOP(radix, before, dft, after)                              \
     for (int j = 0; j < sub; ++j) {                                        \
         __global const TYPE *f = factor + j * 2 * (radix - 1);             \
@@ -173,20 +155,18 @@ inline Complex turned(Complex a, __global const TYPE *f)
             before dft after                                               \
         }                                                                  \
     }
-#define TAKE2 Complex a = take(ELEMENT(0), im); Complex b = take(ELEMENT(1), im);
-#define TAKE3 TAKE2 Complex c = take(ELEMENT(2), im);
-#define TAKE4 TAKE3 Complex d = take(ELEMENT(3), im);
-#define TAKE8                                                                        \
-    TAKE4 Complex e = take(ELEMENT(4), im); Complex g = take(ELEMENT(5), im);        \
-    Complex h = take(ELEMENT(6), im); Complex k = take(ELEMENT(7), im);
-#define TURN2 b = turned(b, f);
-#define TURN3 TURN2 c = turned(c, f + 2);
-#define TURN4 TURN3 d = turned(d, f + 4);
-#define TURN8 TURN4 e = turned(e, f + 6); g = turned(g, f + 8); h = turned(h, f + 10); k = turned(k, f + 12);
-#define LEAVE2 leave(a, ELEMENT(0), im); leave(b, ELEMENT(1), im);
-#define LEAVE3 LEAVE2 leave(c, ELEMENT(2), im);
-#define LEAVE4 LEAVE3 leave(d, ELEMENT(3), im);
-#define LEAVE8 LEAVE4 leave(e, ELEMENT(4), im); leave(g, ELEMENT(5), im); leave(h, ELEMENT(6), im); leave(k, ELEMENT(7), im);
+#define TAKE2 TAKE(e0, at) TAKE(e1, at + far)
+#define TAKE3 TAKE2 TAKE(e2, at + 2 * far)
+#define TAKE4 TAKE3 TAKE(e3, at + 3 * far)
+#define TAKE8 TAKE4 TAKE(e4, at + 4 * far) TAKE(e5, at + 5 * far) TAKE(e6, at + 6 * far) TAKE(e7, at + 7 * far)
+#define TURN2 TURN(e1, f)
+#define TURN3 TURN2 TURN(e2, f + 2)
+#define TURN4 TURN3 TURN(e3, f + 4)
+#define TURN8 TURN4 TURN(e4, f + 6) TURN(e5, f + 8) TURN(e6, f + 10) TURN(e7, f + 12)
+#define LEAVE2 LEAVE(e0, at) LEAVE(e1, at + far)
+#define LEAVE3 LEAVE2 LEAVE(e2, at + 2 * far)
+#define LEAVE4 LEAVE3 LEAVE(e3, at + 3 * far)
+#define LEAVE8 LEAVE4 LEAVE(e4, at + 4 * far) LEAVE(e5, at + 5 * far) LEAVE(e6, at + 6 * far) LEAVE(e7, at + 7 * far)
 #define STAGE(radix, dft)                                                  \
     if (sub == 1)                                                          \
         STAGE_LOOP(radix, TAKE##radix, dft, LEAVE##radix)                  \
@@ -201,16 +181,16 @@ inline void stage(
     const int far = sub * step;
     switch (radix) {
     case 2:
-        STAGE(2, DFT2(a, b))
+        STAGE(2, DFT2(e0, e1))
         break;
     case 3:
-        STAGE(3, DFT3(a, b, c))
+        STAGE(3, DFT3(e0, e1, e2))
         break;
     case 4:
-        STAGE(4, DFT4(a, b, c, d))
+        STAGE(4, DFT4(e0, e1, e2, e3))
         break;
     default:
-        STAGE(8, DFT8(a, b, c, d, e, g, h, k))
+        STAGE(8, DFT8(e0, e1, e2, e3, e4, e5, e6, e7))
     }
 }
 
@@ -225,8 +205,11 @@ inline void line_pass(
     x += inverse ? LANES : 0;
     if (inverse) {
         if (between)
-            for (int k = 0; k < n; ++k)
-                leave(turned(take(x + k * step, im), turn + 2 * k), x + k * step, im);
+            for (int k = 0; k < n; ++k) {
+                TAKE(z, x + k * step)
+                TURN(z, turn + 2 * k)
+                LEAVE(z, x + k * step)
+            }
         for (int i = stages - 1, sub = 1; i >= 0; --i) {
             const int radix = g->radix[p][i];
             /* the factors of the stages before take n - radix * sub elements */
@@ -240,8 +223,11 @@ inline void line_pass(
             stage(x, im, step, radix, sub, n / whole, f + 2 * (n - whole), false);
         }
         if (between)
-            for (int k = 0; k < n; ++k)
-                leave(turned(take(x + k * step, im), turn + 2 * k), x + k * step, im);
+            for (int k = 0; k < n; ++k) {
+                TAKE(z, x + k * step)
+                TURN(z, turn + 2 * k)
+                LEAVE(z, x + k * step)
+            }
     }
 }
 
@@ -536,10 +522,10 @@ __kernel void store(
 #define FACTOR(k) __global const TYPE *p##k = sf + ((first + (k)) * channels + c) * chunks * batch; \
     const VECTOR sr##k = LOAD(p##k), si##k = LOAD(p##k + LANES);
 #endif
-/* Channels that an item takes before it goes on along the points: so many streams a processor reads ahead. */
+/* Channels that an item takes before it goes on along the points: so many streams a processor reads ahead. Their sum begins
+ * at zero and is added once, so that it rounds less than one sum of all channels would. */
 #define CHANNELS 8
-#define START(k) START_AT(k, zf + (first + (k)) * chunks * batch)
-#define START_AT(k, p) VECTOR zr##k = begun ? LOAD(p) : 0, zi##k = begun ? LOAD((p) + LANES) : 0;
+#define START(k) VECTOR zr##k = 0, zi##k = 0;
 #define MULTIPLY(k)                                                        \
     {                                                                      \
         FACTOR(k)                                                          \
@@ -550,8 +536,8 @@ __kernel void store(
     }
 #define KEEP(k) KEEP_AS(k, zf + (first + (k)) * chunks * batch)
 #define KEEP_AS(k, p)                                                      \
-    STORE(zr##k, p);                                                       \
-    STORE(zi##k, (p) + LANES);
+    STORE(begun ? zr##k + LOAD(p) : zr##k, p);                             \
+    STORE(begun ? zi##k + LOAD((p) + LANES) : zi##k, (p) + LANES);
 #define ROWS_1(X) X(0)
 #define ROWS_2(X) ROWS_1(X) X(1)
 #define ROWS_3(X) ROWS_2(X) X(2)

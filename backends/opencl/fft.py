@@ -307,17 +307,21 @@ class _Fft(launch.Launches):
         self._fields, self._factors = self.constant(fields), self.constant(table.astype(self.work))
         self._places = {name: self.constant(at) for name, at in places(spec, p).items()}
         self._reached = self.constant(reached(spec))
-        self._spectra = {name: self.scratch(count * p.batch) for name, count in p.batches.items()}
-        for name in ("x", "w"):
-            self._zero(self._spectra[name])
+        self._spectra = {name: self._zeros(count * p.batch) for name, count in p.batches.items()}
         if self._processor:
             self._on_processor()
         else:
             self._on_gpu()
 
-    def _zero(self, buffer: Any) -> None:
-        """What stands between the rows is multiplied too, and should not be what was there before."""
-        self._cl.enqueue_fill_buffer(self.queue, buffer, np.zeros(1, np.int32), 0, buffer.size)
+    def _zeros(self, count: int) -> Any:
+        """A buffer of zeros: what stands between the rows is multiplied too, and never written."""
+        flags = self._cl.mem_flags.READ_WRITE | self._cl.mem_flags.COPY_HOST_PTR
+        try:
+            buffer = self._cl.Buffer(self.queue.context, flags, hostbuf=np.zeros(max(count, 4), self.work))
+        except self._cl.MemoryError as error:
+            raise MemoryError(f"the device cannot allocate {count * self.work.itemsize} bytes: {error}") from error
+        self._owned.append(buffer)
+        return buffer
 
     def _on_processor(self) -> None:
         p, n = self.plan, self.plan.batches
@@ -468,7 +472,7 @@ def _numbers(p: Plan) -> tuple[Numbers, Numbers, Numbers]:
 
 
 def _blocks_of(p: Plan, pair: np.ndarray) -> Numbers:
-    """Of pairs: the sample (..., 1), whether there are the two blocks (..., 2), and the output where each begins (..., 2, 3)."""
+    """Of pairs: the sample (..., 1), whether each block exists (..., 2), the output where it begins (..., 2, 3)."""
     blocks = prod(p.blocks)
     in_sample = -(-blocks // 2)
     number = (pair % in_sample)[..., None] * 2 + np.arange(2)

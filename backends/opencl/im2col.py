@@ -281,11 +281,11 @@ def chunks(spec: ConvSpec, part: Part, tile: Tile, budget: int, variant: str) ->
     """
     matrices, channels = spec.batch * spec.groups, spec.in_channels // spec.groups
     panels = -(-prod(part.size) // tile.panel)
-    piece = max(1, len(part.taps) * tile.panel * dtype(launch.WORK[spec.acc_dtype]).itemsize)
-    rows = CHUNK_ROWS if variant == "vectors" and len(part.taps) else len(part.taps) * channels
-    deep = channels
-    if len(part.taps):
-        deep = equal(max(1, min(rows // len(part.taps), budget // piece)), channels)
+    piece = len(part.taps) * tile.panel * dtype(launch.WORK[spec.acc_dtype]).itemsize
+    if not piece:  # holes of a transposed convolution: nothing is made, the bias is written
+        return Chunks((matrices, matrices), (panels, panels), (channels, channels), 0)
+    rows = CHUNK_ROWS if variant == "vectors" else len(part.taps) * channels
+    deep = equal(max(1, min(rows // len(part.taps), budget // piece)), channels)
     wide = equal(max(1, budget // (piece * deep)), panels)
     many = equal(max(1, budget // (piece * deep * panels)), matrices) if wide == panels else 1
     return Chunks((many, matrices), (wide, panels), (deep, channels), piece * deep * wide * many)

@@ -112,7 +112,9 @@ class Launches:
     def constant(self, values: np.ndarray) -> Any:
         """A buffer that holds `values` from now on."""
         flags = self._cl.mem_flags
-        buffer = self._cl.Buffer(self.queue.context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=np.ascontiguousarray(values))
+        buffer = self._cl.Buffer(
+            self.queue.context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=np.ascontiguousarray(values)
+        )
         self._owned.append(buffer)
         return buffer
 
@@ -213,5 +215,3 @@ class Launches:
         for program, name, kernel in self._kernels:  # once, though it be left twice
             self.runtime.leave(program, name, kernel)
         self._owned, self._kernels, self._kept = [], [], {}
-
-

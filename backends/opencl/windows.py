@@ -108,9 +108,7 @@ def windows(spec: ConvSpec) -> Windows:
 
 def _conv(spec: ConvSpec) -> Windows:
     axes = [_Axis(*v) for v in zip(spec.kernel_size, spec.stride, spec.dilation, spec.out_size, spec.padding, strict=True)]
-    stored = Stored(
-        *(tuple(v) for v in zip(*((a.stride, a.residues, -a.padding[0], a.length) for a in axes), strict=True))  # type: ignore[arg-type]
-    )
+    stored = Stored(*(tuple(v) for v in zip(*((a.stride, a.residues, -a.padding[0], a.length) for a in axes), strict=True)))
     taps = [
         stored.offset(tuple(a.reach(k) % a.stride for a, k in both), tuple(a.reach(k) // a.stride for a, k in both))
         for both in (list(zip(axes, k, strict=True)) for k in product(*map(range, spec.kernel_size)))
@@ -151,9 +149,7 @@ def _transposed(spec: ConvSpec) -> Windows:
         counts.append([max(0, -(-(out - r) // s)) for r in range(s)])
     before, size = [], []
     for axis in range(3):
-        reached = [
-            (e, count) for taps, count in zip(shifts[axis], counts[axis], strict=True) for _, e in taps if count
-        ]
+        reached = [(e, count) for taps, count in zip(shifts[axis], counts[axis], strict=True) for _, e in taps if count]
         before.append(max([-e for e, _ in reached], default=0))
         # no smaller than any residue's outputs: those without taps are counted in the same pitch
         size.append(max([*counts[axis], *(e + count + before[-1] for e, count in reached)]))

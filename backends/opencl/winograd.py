@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from backends.opencl import launch, naive, runtime
-from backends.opencl.direct import VECTOR_BYTES, chunk_of_tiles, default_tile, limits, pack_step
+from backends.opencl.direct import limits, pack_step
+from backends.opencl.tiles import VECTOR_BYTES, chunk_of_tiles, default_tile
 from backends.opencl.windows import Stored
 from backends.winograd_transforms import Matrix, transforms
 from harness.backend import LAYOUTS, AlgorithmClass, BackendInfo, Limits, Prepared, Probe, Unsupported
@@ -43,7 +44,17 @@ class OpenCLWinograd:
         self.info = BackendInfo(
             name,
             f"OpenCL, Winograd's F({m}x{m},3x3) on tiles, the products in registers",
-            Limits(("conv",), TYPES, ranks=(2,), padding_modes=tuple(naive.MODES), dilation=False, groups=False, least_taps=TAPS, most_taps=TAPS, most_stride=1),
+            Limits(
+                ("conv",),
+                TYPES,
+                ranks=(2,),
+                padding_modes=tuple(naive.MODES),
+                dilation=False,
+                groups=False,
+                least_taps=TAPS,
+                most_taps=TAPS,
+                most_stride=1,
+            ),
             AlgorithmClass("winograd", m, TAPS, points),
             extra="opencl",
             version="1",
@@ -156,13 +167,16 @@ class _Winograd(launch.Launches):
                     self.steps.append(self._products(u, v, m, count, vectors))
                     self.steps.append(self._output(m, sample, first, vectors, at, count))
 
-    def _launch(self, phase: str, name: str, items: int, operands: dict[str, int], *arguments: Any, local: int = 0) -> launch.Step:
+    def _launch(
+        self, phase: str, name: str, items: int, operands: dict[str, int], *arguments: Any, local: int = 0
+    ) -> launch.Step:
         kernel = self.kernel(("vectors.cl", "winograd.cl"), name, self._built, *arguments, prelude=self._prelude)
         local = local or 1 if self._width > 1 else local or self.runtime.local_size(self.device, kernel)
         return launch.Step(phase, kernel, (-(-items // local) * local,), (local,), operands)
 
     def _input(self, form: Stored | None, x: Any, v: Any, sample: int, first: int, vectors: int) -> launch.Step:
         spec, channels = self.spec, self.spec.in_channels
+        numbers: tuple[int, ...]
         if form:
             start = sample * channels * form.channel + first
             numbers = (channels, form.channel, form.size[2], form.size[1] * form.size[2], start, vectors)
@@ -172,7 +186,9 @@ class _Winograd(launch.Launches):
         padding = (spec.padding[0][0], spec.padding[1][0], *limits(spec)[1:], naive.MODES[spec.padding_mode])
         numbers = (channels, *spec.in_size, *padding, high, wide, vectors)
         offset = np.int64(sample * prod(spec.x_shape[1:]))
-        return self._launch("kernel", "wino_gather", channels, {"x": 0}, None, v, plane, *map(np.int32, numbers), offset, local=1)
+        return self._launch(
+            "kernel", "wino_gather", channels, {"x": 0}, None, v, plane, *map(np.int32, numbers), offset, local=1
+        )
 
     def _filter(self, u: Any, first: int, count: int) -> launch.Step:
         numbers = (first, count, self.spec.in_channels, self.spec.flip)
@@ -186,11 +202,36 @@ class _Winograd(launch.Launches):
         blocks = -(-count // tile.block)
         chunk = min(tiles, chunk_of_tiles(channels * self.work.itemsize, tile.vectors * tile.width * tile.items, 0))
         fields = [
-            *(1, n, channels, count, 1, pixels, tiles, blocks, chunk, 0, pixels, channels, 1, apart(channels * count), 1, pixels),
+            *(
+                1,
+                n,
+                channels,
+                count,
+                1,
+                pixels,
+                tiles,
+                blocks,
+                chunk,
+                0,
+                pixels,
+                channels,
+                1,
+                apart(channels * count),
+                1,
+                pixels,
+            ),
             *(apart(channels * pixels), apart(count * pixels), 1, 1, pixels, 0, 0, 0, 1, 1, 1, 1, 1, pixels),
         ]
         kernel = self.kernel(
-            ("vectors.cl", "blocked.cl"), "blocked", tile.options(1), self.constant(np.array(fields, np.int64)), self._pixels, v, u, v, m
+            ("vectors.cl", "blocked.cl"),
+            "blocked",
+            tile.options(1),
+            self.constant(np.array(fields, np.int64)),
+            self._pixels,
+            v,
+            u,
+            v,
+            m,
         )
         return launch.Step("kernel", kernel, (tiles * blocks * tile.items, n, 1), (tile.items, 1, 1))
 
@@ -198,15 +239,17 @@ class _Winograd(launch.Launches):
         spec = self.spec
         numbers = (count, vectors, first, self.plan.pitch, channel, spec.bias, *spec.out_size)
         offset = np.int64(sample * prod(spec.out_shape[1:]))
-        return self._launch("kernel", "wino_output", count * vectors, {"b": 1, "y": 2}, m, None, None, *map(np.int32, numbers), offset)
+        return self._launch(
+            "kernel", "wino_output", count * vectors, {"b": 1, "y": 2}, m, None, None, *map(np.int32, numbers), offset
+        )
 
 
 def prelude(at: Matrix, g: Matrix, bt: Matrix) -> str:
-    """The macros B_T, G_ and A_T of winograd.cl: straight-line products with the matrices.
+    r"""The macros B_T, G_ and A_T of winograd.cl: straight-line products with the matrices.
 
     Examples
     --------
-    >>> print(prelude(*transforms(2, 3, (0, 1, -1))).splitlines()[1].strip(" \\\\"))
+    >>> print(prelude(*transforms(2, 3, (0, 1, -1))).splitlines()[1].strip(" \\"))
     (o)[(p) + 0 * (s)] = (a)[(i) + 0 * (t)] - (a)[(i) + 2 * (t)];
     """
     return "\n".join(_macro(name, m) for name, m in (("B_T", bt), ("G_", g), ("A_T", at))) + "\n" + every_ninth()

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.backend import AlgorithmClass, BackendInfo, Limits, Device
+from harness.backend import AlgorithmClass, BackendInfo, Device
+from harness.backend import Limits as Declared
 from harness.catalogue import Case
 from harness.checks import Problem, RunEnded
 from harness.checks.compare import error
@@ -388,7 +389,7 @@ def _info(told: Mapping[str, Any]) -> BackendInfo:
     def algorithm(fields: Mapping[str, Any]) -> AlgorithmClass:
         return AlgorithmClass(**_tuples(fields))
 
-    transforms = tuple((Limits(**_tuples(limits)), algorithm(made)) for limits, made in told.get("transforms", ()))
+    transforms = tuple((Declared(**_tuples(limits)), algorithm(made)) for limits, made in told.get("transforms", ()))
     return BackendInfo(told["name"], algorithm=algorithm(told["algorithm"]), transforms=transforms)
 
 
