@@ -176,7 +176,7 @@ class Comparison:
         final = list(found)
         if suspects and self.trial.retest:
             anew = self._settled([cases[i] for i in suspects], first + self.trial.pairs * self.trial.rounds, watch)
-            again = [self.time_change(cases[i], anew[cases[i].id]) for i in suspects]
+            again = [self.time_change(cases[i], anew[cases[i].id], self.trial.rule.again) for i in suspects]
             for i, change in zip(suspects, confirmed([found[i] for i in suspects], again), strict=True):
                 final[i] = change
         return held, found, final
@@ -331,8 +331,9 @@ class Comparison:
             self._clocks[case.id] = "cpu" if kinds == {"cpu"} and self.limits.threads == 1 and works else "wall"
         return self._clocks[case.id]
 
-    def time_change(self, case: Case, held: Held) -> Change:
-        """The change of a case's time that its samples show."""
+    def time_change(self, case: Case, held: Held, rule: Rule | None = None) -> Change:
+        """The change of a case's time that its samples show, by the trial's rule or another."""
+        rule = rule or self.trial.rule
         blank = Change(case.id, held.backend, held.device, "time", Finding.NOT_COMPARED)
         if held.ended is not None:
             return replace(blank, finding=held.ended[0], note=held.ended[1])
@@ -342,9 +343,9 @@ class Comparison:
             return replace(blank, note=f"no samples by the clock {clock!r}: this backend has none")
         if not all(0 < v < inf for pair in pairs for side in pair for v in side):
             return replace(blank, note=f"the clock {clock!r} tells times that are not above 0")
-        r = ratio(pairs, self.trial.rule.confidence, self.seed)
+        r = ratio(pairs, rule.confidence, self.seed)
         middles = [median(v for pair in pairs for v in pair[i]) for i in (0, 1)]
-        return replace(blank, finding=self.trial.rule.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)
+        return replace(blank, finding=rule.finding(r), ratio=r, before=middles[0], after=middles[1], clock=clock)
 
     def _error(self, case: Case, held: Held) -> Change:
         before, after = zip(*held.errors.values(), strict=True)

@@ -46,6 +46,10 @@ class SideProblem(ValueError):
     """What was to be measured cannot be; the message says why and the way out."""
 
 
+class SideUnavailable(SideProblem):
+    """A side has no device or package here; the message says how to install it where that is known."""
+
+
 @dataclass(frozen=True)
 class Side:
     """What is measured: a backend of an installation.
