@@ -10,7 +10,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from typing import Any
 from harness.backend import CONTRACT_VERSION, LAYOUTS, Backend, BackendInfo
 
 GROUP = "convproof.backends"
+#: Backends over outside libraries: run when named, never by default.
+LIBRARIES = "convproof.libraries"
 _CHOICES = {"taint": ("exact", "tile", "image"), "nan_max_pool": ("propagate", "unspecified"), "layouts": LAYOUTS}
 #: The suffix of a backend that travels by value.
 BY_VALUE = ".cloudpickle"
@@ -39,16 +41,24 @@ class Registry:
     Attributes
     ----------
     entries : mapping of str to str
-        Backend name to `module:NAME`, in the order in which they are listed.
+        Backend name to `module:NAME`, in the order in which they are listed; what is run where none is named.
+    libraries : mapping of str to str
+        The same, of what is run when named.
     """
 
     entries: Mapping[str, str]
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def installed(cls) -> Registry:
         """The registry of the installed distributions' entry points; imports none of them."""
-        found = {e.name: e.value for e in entry_points(group=GROUP)}
-        return cls(dict(sorted(found.items())))
+        found = ({e.name: e.value for e in entry_points(group=group)} for group in (GROUP, LIBRARIES))
+        return cls(*(dict(sorted(held.items())) for held in found))
+
+    @property
+    def known(self) -> dict[str, str]:
+        """Everything that has a name; one of `entries` hides a library of the same name."""
+        return {**self.entries, **{n: place for n, place in self.libraries.items() if n not in self.entries}}
 
     def reference(self, text: str) -> str:
         """Turn what a user wrote into a reference that a worker can load.
@@ -63,8 +73,8 @@ class Registry:
         UnknownBackend
             If it names nothing.
         """
-        if text in self.entries:
-            return f"{text}={self.entries[text]}"
+        if (found := self.known.get(text)) is not None:
+            return f"{text}={found}"
         place, sep, attribute = text.rpartition(":")
         if sep and not attribute:
             raise UnknownBackend(f"backend {text!r}: say which object of {place} it is, {place}:NAME")
@@ -77,10 +87,10 @@ class Registry:
             return text
         if text.endswith(".py"):
             raise UnknownBackend(f"backend {text!r}: say which object of the file, {text}:NAME")
-        near = difflib.get_close_matches(text, self.entries, 1)
+        near = difflib.get_close_matches(text, self.known, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UnknownBackend(
-            f"unknown backend {text!r}{hint} Known: {', '.join(self.entries) or 'none'}; or FILE.py:NAME, or MODULE:NAME"
+            f"unknown backend {text!r}{hint} Known: {', '.join(self.known) or 'none'}; or FILE.py:NAME, or MODULE:NAME"
         )
 
 
@@ -162,10 +172,10 @@ def checked(found: Any, reference: str) -> Backend:
     for method in ("probe", "workspace_bytes", "prepare"):
         if not callable(getattr(found, method, None)):
             raise BadBackend(f"backend {info.name!r}: it has no method {method}()")
-    for field, known in _CHOICES.items():
-        value = getattr(info, field)
+    for name, known in _CHOICES.items():
+        value = getattr(info, name)
         if wrong := set(value if isinstance(value, tuple) else (value,)) - set(known):
-            raise BadBackend(f"backend {info.name!r}: {field} {sorted(map(str, wrong))[0]!r} is none of {', '.join(known)}")
+            raise BadBackend(f"backend {info.name!r}: {name} {sorted(map(str, wrong))[0]!r} is none of {', '.join(known)}")
     major, minor = info.contract
     if major != CONTRACT_VERSION[0] or minor > CONTRACT_VERSION[1]:
         ours = ".".join(map(str, CONTRACT_VERSION))

@@ -16,6 +16,7 @@ from harness.records import Record
 from harness.samples import Timing
 from harness.store.model import RunRow
 from harness.store.timing_frames import TIMING_COLUMNS, timing_row
+from harness.timing.ratios import Mean, means
 from reports.changes import Change, ranked, tally
 from reports.digest import Reason
 
@@ -113,6 +114,17 @@ class Benchmark:
             if r["seconds"] > 0:
                 found[r["case"]] = min(found.get(r["case"], r["seconds"]), r["seconds"])
         return found
+
+    @property
+    def baseline(self) -> str | None:
+        """The backend that the run's ratios are to; None where it is the fastest, or has no figure."""
+        named = self.run.info.environment.get("baseline")
+        return named if isinstance(named, str) and any(r["backend"] == named and r["seconds"] > 0 for r in self.rows) else None
+
+    @cached_property
+    def means(self) -> list[Mean]:
+        """The geometric means of the ratios to the baseline; none without one."""
+        return means(self.rows, self.baseline) if self.baseline else []
 
     @cached_property
     def reasons(self) -> list[Reason]:

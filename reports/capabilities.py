@@ -1,4 +1,4 @@
-"""The README's table of what each built-in backend takes, made from the `Limits` they declare.
+"""The README's tables of what each built-in backend and each library takes, made from the `Limits` they declare.
 
 `python -m reports.capabilities` prints it, `--write` puts it between the README's markers, `--check`
 exits with 1 where the README differs. Declared limits are the only source: the plan, the skips and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.backend import BackendInfo, Limits
@@ -37,20 +37,36 @@ _TAINT = {"exact": "its receptive field", "tile": "the tiles it touches", "image
 
 def built_in() -> list[BackendInfo]:
     """Facts of the backends that Convproof brings, by name; their optional imports are not needed."""
-    entries = Registry.installed().entries
+    return _ours(Registry.installed().entries)
+
+
+def libraries() -> list[BackendInfo]:
+    """The same of the outside libraries that it wraps, which need not be installed."""
+    return _ours(Registry.installed().libraries)
+
+
+def _ours(entries: Mapping[str, str]) -> list[BackendInfo]:
     return [load(f"{name}={value}").info for name, value in entries.items() if value.startswith("backends.")]
 
 
+def tables() -> str:
+    """What stands between the README's markers."""
+    named = "Outside libraries, run when they are named (`--backend torch`, `--baseline torch`) and installed:"
+    return f"{capability_table(built_in())}\n\n{named}\n\n{capability_table(libraries())}"
+
+
 def capability_table(infos: Iterable[BackendInfo]) -> str:
-    """A Markdown table, a row a backend.
+    """A Markdown table, a row a backend; a column that all leave empty is left out.
 
     Examples
     --------
     >>> row = capability_table([BackendInfo("mine", limits=Limits(ops=("conv",), groups=False))]).splitlines()[-1]
     >>> row
-    '| `mine` | direct | conv | all | 1, 2, 3 | all | groups | its receptive field |  |'
+    '| `mine` | direct | conv | all | 1, 2, 3 | all | groups | its receptive field |'
     """
-    rows = [_HEADINGS, ("---",) * len(_HEADINGS), *(_row(i) for i in infos)]
+    cells = [_row(i) for i in infos]
+    kept = [i for i in range(len(_HEADINGS)) if any(row[i] for row in cells)]
+    rows = [[row[i] for i in kept] for row in (_HEADINGS, ("---",) * len(_HEADINGS), *cells)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -99,13 +115,13 @@ def replaced(text: str, table: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print, write or check the table; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m reports.capabilities", description="The README's table of backends.")
+    parser = argparse.ArgumentParser(prog="python -m reports.capabilities", description="The README's tables of backends.")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true", help="put the table into the README")
     what.add_argument("--check", action="store_true", help="exit with 1 where the README differs")
     options = parser.parse_args(arguments)
-    table = capability_table(built_in())
+    table = tables()
     if not (options.write or options.check):
         sys.stdout.write(table + "\n")
         return 0

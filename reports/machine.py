@@ -28,6 +28,7 @@ def machine_facts(made: Benchmark) -> Iterator[tuple[str, str]]:
         ("timer", _timer(clock)),
         ("during the run", _load(_mapping(environment.get("noise")))),
         ("source", _source(_mapping(environment.get("git")))),
+        ("backends", "; ".join(_backends(_mapping(environment.get("backends"))))),
         ("packages", ", ".join(f"{n} {v}" for n, v in _mapping(environment.get("packages")).items())),
         ("BLAS", environment.get("blas")),
         ("variables", ", ".join(f"{n}={v}" for n, v in _mapping(environment.get("variables")).items())),
@@ -36,6 +37,17 @@ def machine_facts(made: Benchmark) -> Iterator[tuple[str, str]]:
     for name, value in named:
         if value:
             yield name, writable(value, 1_000)
+
+
+def _backends(held: Mapping[str, Any]) -> Iterator[str]:
+    """Each backend with its version, and what its devices tell besides their names."""
+    for name, value in held.items():
+        facts = _mapping(value)
+        told: dict[str, Any] = {}
+        for device in facts.get("devices", ()):
+            told |= {n: v for n, v in _mapping(device).items() if n not in ("name", "machine")}
+        inside = _joined(f"{n} {v}" for n, v in told.items())
+        yield " ".join(filter(None, (name, str(facts.get("version") or ""), inside and f"({inside})")))
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from harness.records import Record
 from harness.store.model import RunRow
 from harness.text import writable
+from harness.timing.ratios import legend
 from reports.digest import Digest, Repeat, digest, tally
 from reports.failures import Blame, Failure, blamed
 from reports.quantities import digits, duration, percent, times
@@ -82,7 +83,11 @@ def _timings(bench: Benchmark, room: int) -> str:
     columns: tuple[str, ...] = ("", "case", "backend", "-ratio", "-interval", "-before", "-after")
     parts = [head, _table("", columns, [_change(c) for c in changed], room // 4)]
     columns = ("backend", "-figures", "-refused", "-fastest on", "-mean ratio to the fastest")
-    parts.append(_table("", columns, list(_by_backend(bench)), room // 8))
+    parts.append(_table("", columns, list(_by_backend(bench)), room // 16))
+    if bench.baseline:
+        to = [(m.name, str(m.cases), str(m.faster or ""), times(m.ratio)) for m in bench.means]
+        columns = ("backend", "-cases", "-faster on", f"-geometric mean, x {bench.baseline}")
+        parts += [f"{inline(legend(bench.baseline), REASON)}\n\n", _table("", columns, to, room // 16)]
     longest = sorted((r for r in bench.rows if r["seconds"] > 0), key=lambda r: -r["seconds"])
     best = bench.fastest
     cells = [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from harness.catalogue import Case
 from harness.text import writable
+from harness.timing.ratios import legend
 from reports import plots, svg, tables
 from reports.benchmark import Benchmark
 from reports.changes import WORSE, Change
@@ -75,6 +76,9 @@ class BenchView:
     same: int
     contenders: tuple[tuple[str, str], ...]
     contenders_left: int
+    baseline: str
+    legend: str
+    means: tuple[tuple[str, ...], ...]
     heat_all: tuple[HeatCell, ...]
     heat: tuple[HeatFamily, ...]
     plots: tuple[Plot, ...]
@@ -129,6 +133,9 @@ def bench_view(made: Benchmark, cases: Mapping[str, Case], sampled: str | None =
         same=len(made.changes) - len(changed),
         contenders=tuple((short(n, HEADING), n) for n in shown),
         contenders_left=len(order) - len(shown),
+        baseline=_text(made.baseline or "", HEADING),
+        legend=_text(legend(made.baseline), 4 * HEADING + NAME) if made.baseline else "",
+        means=tuple((_text(m.name), str(m.cases), str(m.faster), digits(m.ratio)) for m in made.means),
         heat_all=tuple(means(ratios, shown)),
         heat=tuple(families(frame, ratios, pairs, shown, cases)),
         plots=() if why else tuple(_overall(made, frame, pairs, of, cases)),

@@ -24,6 +24,7 @@ from reports.changes import Change, ranked, tally
 from reports.junit import junit
 from reports.markdown import markdown
 from reports.page import page
+from reports.quantities import TIMES
 from reports.timing_page import FIGURES, PLOTS, bench_view
 
 CATALOGUE = load_catalogue().by_id
@@ -48,6 +49,43 @@ def judged(case, backend, status=Status.PASS, device="cpu", check="integers", **
 def frames(timings, records=()):
     made = bench(timings, records)
     return made.frame, made.verdicts
+
+
+def against_a(environment=ENVIRONMENT):
+    """A benchmark whose ratios are to `a`: `b` takes half and twice as long, `c` four times."""
+    timings = [one("c-1", "a", 2.0), one("c-1", "b", 1.0), one("c-1", "c", 8.0), one("c-2", "a", 1.0), one("c-2", "b", 2.0)]
+    row = run_row()
+    return bench(timings, (), row=replace(row, info=replace(row.info, environment={**environment, "baseline": "a"})))
+
+
+def test_ratios_to_a_baseline_are_in_markdown_and_on_the_page():
+    made = against_a()
+    assert made.baseline == "a"
+    text = markdown(made.run, (), bench=made)
+    assert " a time as a multiple of a's on the same case; 2.00 takes twice as long as a, 0.50 half as long" in text
+    for line in ("b | 2 | 1 | 1.00", "c | 1 |  | 4.00", "best of b, c | 2 | 1 | 1.00"):
+        assert f"| {line}{TIMES} |" in text
+    view = bench_view(made, CATALOGUE)
+    assert view.means == (("b", "2", "1", "1.00"), ("c", "1", "0", "4.00"), ("best of b, c", "2", "1", "1.00"))
+    drawn = page(made.run, (), CATALOGUE, bench=made)
+    assert "<h2>Ratio to a</h2>" in drawn
+    assert 'href="#baseline"' in drawn
+
+
+@pytest.mark.parametrize("baseline", [None, "elsewhere", 3])
+def test_without_a_figure_of_the_baseline_there_is_no_table_of_it(baseline):
+    row = run_row()
+    row = replace(row, info=replace(row.info, environment={**ENVIRONMENT, "baseline": baseline}))
+    made = bench([one("c-1", "a", 2.0), one("c-1", "b", 1.0)], (), row=row)
+    assert made.baseline is None
+    assert "geometric mean" not in markdown(row, (), bench=made)
+    assert bench_view(made, CATALOGUE).means == ()
+
+
+def test_the_page_names_each_backend_with_its_version_and_what_its_device_tells():
+    held = {"torch": {"version": "9.9", "devices": [{"name": "cpu", "machine": "x", "threads": "1"}]}, "mine": {}}
+    made = against_a({**ENVIRONMENT, "backends": held})
+    assert dict(bench_view(made, CATALOGUE).machine)["backends"] == "torch 9.9 (threads 1); mine"
 
 
 # --- tables -----------------------------------------------------------------------------------------------------

@@ -266,6 +266,7 @@ def probed(monkeypatch):
     """Stand-ins for the probe's reports."""
     held = [report("good", Device("cpu", properties={"machine": "x86"}))]
     monkeypatch.setattr("harness.cli.probing.probe_backends", lambda settings, names: held)
+    monkeypatch.setattr("harness.cli.probing.probe_libraries", lambda settings: [])
     monkeypatch.setattr("harness.cli.doctor.platform_problems", lambda settings: iter(()))
     return held
 

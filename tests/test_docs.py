@@ -90,7 +90,7 @@ def test_a_stale_table_of_backends_is_found_and_mended(tmp_path, capsys):
 
 
 def test_the_table_of_backends_has_a_row_for_each_entry_point():
-    declared = PROJECT["entry-points"]["convproof.backends"]
+    declared = {**PROJECT["entry-points"]["convproof.backends"], **PROJECT["entry-points"]["convproof.libraries"]}
     assert [name for name in declared if f"| `{name}` |" not in README] == []
 
 

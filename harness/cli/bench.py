@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,6 +30,8 @@ from harness.cli.running import (
 )
 from harness.cli.settings import Settings, load_settings
 from harness.cli.units import Percent, Seconds
+from harness.cli.words import alternatives
+from harness.timing.ratios import BEST
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from harness.backend import Device
     from harness.records import Record
     from harness.run.campaign import Campaign
+    from harness.run.probe import ProbeReport
     from harness.store import Store
     from harness.timing.bench import Bench, Pair
     from harness.timing.roof import Roof
@@ -50,7 +54,9 @@ SUITE = ("perf",)
 @click.option("--backend", "-b", "backends", multiple=True, metavar="NAME|FILE.py:OBJ", help="A backend to time; repeatable.")
 @click.option("--require", multiple=True, metavar="NAME", help="A backend that must be available; repeatable.")
 @click.option("--device", metavar="D", help="Part of a device's name, or `all`.")
-@click.option("--baseline", metavar="NAME", help="Show every time as a ratio to this backend's.")
+@click.option(
+    "--baseline", metavar="NAME", help="Show every time as a ratio to this backend's, timed too; `best`: the fastest's."
+)
 @click.option("--seed", type=click.IntRange(0), help="Pin data and order; a fresh seed a run otherwise.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of every backend alike; the setting `threads` otherwise.")
 @click.option("--processes", type=click.IntRange(1), default=3, show_default=True, help="Fresh processes a figure rests on.")
@@ -85,10 +91,7 @@ def _bench(settings: Settings, options: dict[str, Any], outputs: Outputs) -> int
     request = _request(settings, options)
     started = time.monotonic()
     with _campaign(settings, request, options) as campaign:
-        if options["baseline"] and options["baseline"] not in (names := [r.name for r in campaign.reports]):
-            raise UsageProblem(
-                f"--baseline {options['baseline']!r} is not among the backends that are timed: {', '.join(names)}"
-            )
+        options = {**options, "baseline": _baseline(options["baseline"], campaign.reports)}
         if options["profile"] is not None:
             return _profile(campaign, request, options)
         with Store.open(default_path(settings.store)) as store:
@@ -101,27 +104,63 @@ def _bench(settings: Settings, options: dict[str, Any], outputs: Outputs) -> int
 
 
 def _request(settings: Settings, options: Mapping[str, Any]) -> Request:
+    from harness.registry import split
     from harness.timing.bench import BEFORE
 
     words = {**options, "selection": options["selection"] or SUITE, "checks": BEFORE, "shard": None}
-    return from_options(settings, words)
+    request = from_options(settings, words)
+    if (reference := _known(options["baseline"])) is None or reference in _references(settings, request):
+        return request
+    return replace(request, require=(*request.require, next(filter(None, split(reference)))))
+
+
+def _known(name: str | None) -> str | None:
+    """The reference that a baseline's name stands for; None if it is the name of a backend that a file holds, or of none."""
+    from harness.registry import Registry, UnknownBackend
+
+    try:
+        return None if name in (None, BEST) else Registry.installed().reference(name)
+    except UnknownBackend:
+        return None
+
+
+def _baseline(name: str | None, reports: Sequence[ProbeReport]) -> str | None:
+    """The baseline's own name among the backends that are timed; None for the best."""
+    names = [r.name for r in reports]
+    if name is None or name in names:
+        return name
+    reference = _known(name)
+    if found := [r.name for r in reports if r.reference == reference]:
+        return found[0]
+    if name == BEST:
+        return None
+    from harness.registry import Registry
+
+    known = dict.fromkeys([*names, *Registry.installed().known])
+    raise UsageProblem(
+        f"--baseline {name!r} is not among the backends that are timed ({', '.join(names)}), nor one that can be named: "
+        f"{alternatives(name, 'backends', known)}"
+    )
+
+
+def _references(settings: Settings, request: Request) -> list[str]:
+    """Of all backends that a request is about."""
+    from harness.cli.probing import references
+
+    required = references(settings, request.require) if request.require else []
+    return list(dict.fromkeys(references(settings, request.backends) + required))
 
 
 def _campaign(settings: Settings, request: Request, options: Mapping[str, Any]) -> Campaign:
-    from harness.cli.probing import references, worker_limits
+    from harness.cli.probing import worker_limits
     from harness.cli.selection import project_catalogue
     from harness.run.campaign import Campaign
     from harness.run.runner import Options
 
     limits = worker_limits(settings, threads=options["threads"])
-    refs = list(
-        dict.fromkeys(
-            references(settings, request.backends) + (references(settings, request.require) if request.require else [])
-        )
-    )
     campaign = Campaign(
         [c for c in project_catalogue(settings).select(request.selection) if c.spec is not None],
-        refs,
+        _references(settings, request),
         checks_named(request.checks),
         Options(jobs=settings.workers, judges=settings.judges, limits=limits, give_up_after=settings.give_up_after),
         seed=request.seed,
@@ -163,6 +202,7 @@ def _carry_out(
         "host_environment": facts,
         "blas": blas(),
         "variables": variables(),
+        "baseline": options["baseline"],
         "roofs": {name: roof.as_data() for name, roof in roofs.items()},
         "unmeasured": unmeasured,
         "effort": {k: options[k] for k in ("precision", "seconds", "processes", "cold")},
@@ -171,6 +211,10 @@ def _carry_out(
     notes.print(
         f"run {run_id}  seed {request.seed}  {' '.join(request.selection)}: {len(plan.batches)} pairs of case and backend"
     )
+    missing = missing_backends(campaign.reports, request, settings)
+    for r in campaign.reports:
+        if r.name in missing:
+            notes.print(clean(": ".join(t for t in (f"backend {r.name} is unavailable", r.message, r.hint) if t)))
     interrupted, bench, load = False, None, Load.start()
     try:
         verdicts = _verified(campaign, plan, store, run_id, notes)
@@ -191,7 +235,6 @@ def _carry_out(
     measured = {name: roof.as_data() for name, roof in (roofs if bench is None else bench.roofs).items()}
     store.amend(run_id, {"noise": noise, "warnings": warnings, "roofs": measured})
     counts = store.info(run_id).counts
-    missing = missing_backends(campaign.reports, request, settings)
     code = INTERRUPTED if interrupted else exit_code(counts, missing=bool(missing))
     timings = store.timings(run_id)
     if code == 0 and not any(t.series and not t.refused for t in timings):
@@ -214,7 +257,7 @@ def _carry_out(
         style=style,
     )
     if options["json_file"]:
-        write_timings(options["json_file"], timings, run_id, code, noise, warnings)
+        write_timings(options["json_file"], timings, run_id, code, noise, warnings, options["baseline"])
     return code, run_id
 
 

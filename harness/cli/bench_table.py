@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.console import clean, print_table
@@ -11,6 +12,7 @@ from harness.cli.running import put_json
 from harness.cli.units import format_bytes, format_seconds
 from harness.samples import Timing
 from harness.store.timing_frames import timing_row
+from harness.timing.ratios import BEST, Mean, against, legend, means
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +30,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "kernel": lambda r: _unless_nan(r["kernel_seconds"], format_seconds),
     "pack": lambda r: _unless_nan(r["pack_seconds"], format_seconds),
     "transfer": lambda r: _unless_nan(r["transfer_seconds"], format_seconds),
+    "copy": lambda r: _unless_nan(r["copy_seconds"], format_seconds),
     "cold": lambda r: _unless_nan(r["cold_seconds"], format_seconds),
     "set-up": lambda r: _unless_nan(r["setup_seconds"], format_seconds),
     "peak": lambda r: _unless_nan(r["peak_bytes"], format_bytes),
@@ -36,23 +39,26 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def show_timings(console: Console, timings: Sequence[Timing], run_id: str, baseline: str | None) -> None:
-    """Print the table of figures, then what has none and why; times as ratios to the baseline's, else to the best."""
+    """Print the table of figures, geometric means, then what has none and why; ratios to the baseline's, else to the best."""
     rows = [r for r in (timing_row(run_id, t) for t in timings) if r["samples"]]
-    against: dict[str, float] = {}
+    if rows and baseline and not against(rows, baseline):
+        console.print(clean(f"{baseline} has no figure: ratios are to the fastest instead"), style="yellow")
+        baseline = None
+    to = against(rows, baseline)
     for r in rows:
-        if baseline is None or r["backend"] == baseline:
-            against[r["case"]] = min(against.get(r["case"], math.inf), r["seconds"])
-    for r in rows:
-        r["ratio"] = r["seconds"] / against.get(r["case"], math.nan)
+        r["ratio"] = r["seconds"] / to.get(r["case"], math.nan)
     cells = {name: [text(r) for r in rows] for name, text in COLUMNS.items()}
     kept = [name for name, texts in cells.items() if any(texts)]
     if rows:
-        heads = [f"x {baseline or 'best'}" if name == "ratio" else name for name in kept]
+        heads = [f"x {baseline or BEST}" if name == "ratio" else name for name in kept]
         lines = [(clean(r["case"]), clean(r["backend"]), *(cells[n][i] for n in kept)) for i, r in enumerate(rows)]
         print_table(console, ("case", "backend", *heads), lines, right=[h for h in heads if h != "stopped by"])
-        console.print("a time holds all of a call, packing and transfers included; kernel, pack, transfer are parts of it")
-    if baseline:
-        _means(console, rows, baseline)
+        console.print(
+            "a time holds all of a call, packing and transfers included; kernel, pack, transfer, copy are parts of it"
+        )
+        console.print(clean(legend(baseline)))
+    for mean in means(rows, baseline):
+        console.print(clean(mean_line(mean, baseline)))
     refused = [t for t in timings if t.refused]
     for t in refused[:REASONS]:
         console.print(clean(f"no figure: {t.case} {t.backend}: {t.refused}"), style="red")
@@ -61,25 +67,37 @@ def show_timings(console: Console, timings: Sequence[Timing], run_id: str, basel
 
 
 def write_timings(
-    target: str, timings: Sequence[Timing], run_id: str, code: int, noise: Mapping[str, Any], warnings: Sequence[str]
+    target: str,
+    timings: Sequence[Timing],
+    run_id: str,
+    code: int,
+    noise: Mapping[str, Any],
+    warnings: Sequence[str],
+    baseline: str | None,
 ) -> None:
-    """Write the rows of `Run.timings` as JSON to a file, or to `-`; NaN is null."""
-    rows = [{k: None if _is_nan(v) else v for k, v in timing_row(run_id, t).items()} for t in timings]
+    """Write the rows of `Run.timings` as JSON to a file, or to `-`, with the geometric means; NaN is null."""
+    found = [timing_row(run_id, t) for t in timings]
+    rows = [{k: None if _is_nan(v) else v for k, v in row.items()} for row in found]
     for row, timing in zip(rows, timings, strict=True):
         row["details"] = dict(timing.details)
-    data = {"run": run_id, "exit_code": code, "noise": dict(noise), "warnings": list(warnings), "timings": rows}
+    data = {
+        **{"run": run_id, "exit_code": code, "noise": dict(noise), "warnings": list(warnings)},
+        **{"baseline": baseline or BEST, "means": [asdict(m) for m in means(found, baseline)], "timings": rows},
+    }
     put_json(target, data)
 
 
-def _means(console: Console, rows: Sequence[Mapping[str, Any]], baseline: str) -> None:
-    """The geometric mean of each backend's ratios to the baseline: above 1 it is slower."""
-    logs: dict[str, list[float]] = {}
-    for r in rows:
-        if r["ratio"] > 0 and r["backend"] != baseline:
-            logs.setdefault(r["backend"], []).append(math.log(r["ratio"]))
-    for name, found in logs.items():
-        mean = math.exp(sum(found) / len(found))
-        console.print(clean(f"{name}: geometric mean {mean:.3f} x {baseline} over {len(found)} cases"))
+def mean_line(mean: Mean, baseline: str | None) -> str:
+    """A backend's geometric mean in a line.
+
+    Examples
+    --------
+    >>> mean_line(Mean("mine", 0.5, 2, 1), "torch")
+    'mine: geometric mean 0.500 x torch over 2 cases, faster on 1'
+    """
+    cases = f"{mean.cases} case{'s' * (mean.cases != 1)}"
+    word = "faster" if baseline else "fastest"
+    return f"{mean.name}: geometric mean {mean.ratio:.3f} x {baseline or BEST} over {cases}, {word} on {mean.faster}"
 
 
 def _is_nan(value: object) -> bool:

@@ -122,6 +122,7 @@ def _live(settings: Settings, first: Named, second: Named, selection: Sequence[s
     from harness.timing.compare import Comparison
     from harness.timing.counts import counted_changes
     from harness.timing.machine import Load, environment, governor_warnings
+    from harness.timing.process import SideUnavailable
 
     request, cases = _request(settings, selection, options), _cases(settings, selection)
     console, notes = make_console(stderr=options["json_file"] == "-"), make_console(stderr=True)
@@ -140,8 +141,12 @@ def _live(settings: Settings, first: Named, second: Named, selection: Sequence[s
         }
         limits, trial = worker_limits(settings, threads=options["threads"]), _trial(options)
         comparisons = [Comparison(*pair, cases, limits, trial, seed=request.seed, device=options["device"]) for pair in sides]
-        for comparison in comparisons:
-            comparison.check()
+        try:
+            for comparison in comparisons:
+                comparison.check()
+        except SideUnavailable as problem:
+            notes.print(clean(f"convproof: {problem}"))
+            return 3
         run_id = store.begin(run_info(request, (), settings, len(cases) * len(sides), **more))
         notes.print(clean(f"run {run_id}  seed {request.seed}  {len(cases)} cases: {first.word} against {second.word}"))
         load = Load.start()

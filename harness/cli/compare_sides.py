@@ -84,13 +84,13 @@ def _kind(word: str, settings: Settings) -> Named:
 def sides_of(first: Named, second: Named, settings: Settings, backends: Sequence[str]) -> Iterator[list[tuple[Side, Side]]]:
     """The pairs of sides to compare: one a backend; checkouts last as long as the context."""
     from harness.cli.probing import references
-    from harness.registry import Registry, label
+    from harness.registry import Registry, label, split
     from harness.timing.process import Side, SideProblem
     from harness.timing.sides import commit_of, distinct, git, interpreter, side_of_commit, worktree
 
     both = (first, second)
     if first.kind == "backend":
-        refs = [Registry.installed().reference(n.value.partition("=")[2] or n.value) for n in both]
+        refs = [Registry.installed().reference(split(n.value)[0] or n.value) for n in both]
         names = distinct([label(r) for r in refs])
         yield [(Side(names[0], refs[0]), Side(names[1], refs[1]))]
         return

@@ -53,16 +53,16 @@ def command(as_json: bool) -> None:
 
     Exits with 0 when at least one backend can run and nothing is broken, else with 1.
     """
-    from harness.cli.probing import probe_backends
+    from harness.cli.probing import probe_backends, probe_libraries
 
     settings = load_settings()
-    reports = probe_backends(settings, ())
-    found = [*platform_problems(settings), *backend_problems(reports, settings)]
+    reports, libraries = probe_backends(settings, ()), probe_libraries(settings)
+    found = [*platform_problems(settings), *backend_problems(reports, settings), *library_problems(libraries)]
     broken = any(p.broken for p in found)
     if as_json:
-        click.echo(json.dumps(as_data(settings, reports, found), indent=2))
+        click.echo(json.dumps(as_data(settings, reports, libraries, found), indent=2))
     else:
-        _show(settings, reports, found)
+        _show(settings, reports, libraries, found)
     sys.exit(1 if broken else 0)
 
 
@@ -125,6 +125,18 @@ def backend_problems(reports: list[ProbeReport], settings: Settings) -> Iterator
         yield Problem("no backend can run", "pip install 'convproof[naive,opencl]'")
 
 
+def library_problems(reports: list[ProbeReport]) -> Iterator[Problem]:
+    """Outside libraries that are there and fail; one that is not installed is no problem, for none runs by default."""
+    from harness.records import Status
+
+    for r in reports:
+        if not r.devices and r.status != Status.UNAVAILABLE:
+            again = f"convproof list backends {r.reference.partition('=')[0]}"
+            yield Problem(
+                f"library {r.name}: {r.message or r.status}", r.hint or f"mend its module, then {again}", broken=False
+            )
+
+
 def store_path(settings: Settings) -> Path:
     """Where runs are stored."""
     from harness.store import default_path
@@ -132,12 +144,12 @@ def store_path(settings: Settings) -> Path:
     return default_path(settings.store)
 
 
-def as_data(settings: Settings, reports: list[ProbeReport], found: list[Problem]) -> dict[str, Any]:
+def as_data(
+    settings: Settings, reports: list[ProbeReport], libraries: list[ProbeReport], found: list[Problem]
+) -> dict[str, Any]:
     """The report in JSON's types."""
-    return {
-        "ok": not any(p.broken for p in found),
-        "environment": environment(settings),
-        "backends": [
+    told = {
+        name: [
             {
                 "name": r.name,
                 "reference": r.reference,
@@ -146,19 +158,25 @@ def as_data(settings: Settings, reports: list[ProbeReport], found: list[Problem]
                 "message": r.message,
                 "hint": r.hint,
             }
-            for r in reports
-        ],
-        "problems": [asdict(p) for p in found],
+            for r in held
+        ]
+        for name, held in (("backends", reports), ("libraries", libraries))
     }
+    problems = [asdict(p) for p in found]
+    return {"ok": not any(p.broken for p in found), "environment": environment(settings), **told, "problems": problems}
 
 
-def _show(settings: Settings, reports: list[ProbeReport], found: list[Problem]) -> None:
+def _show(settings: Settings, reports: list[ProbeReport], libraries: list[ProbeReport], found: list[Problem]) -> None:
     console = make_console()
     print_table(console, ("environment", ""), list(environment(settings).items()))
     console.print()
     rows = [(r.name, ", ".join(d.name for d in r.devices) or f"no: {r.message or r.status}") for r in reports]
     print_table(console, ("backend", "runs on"), rows)
     console.print()
+    if libraries:
+        rows = [(r.name, ", ".join(d.name for d in r.devices) or f"no: {r.hint or r.message or r.status}") for r in libraries]
+        print_table(console, ("library", "run when named, on"), rows)
+        console.print()
     for p in found:
         console.print(clean(f"{'problem' if p.broken else 'note'}: {p.what}: {p.way_out}"))
     count = sum(p.broken for p in found)

@@ -191,12 +191,16 @@ def _filled(text: str, width: int | None) -> str:
 
 
 def list_backends(settings: Settings, patterns: Sequence[str]) -> Listing:
-    """Backends, and whether each can run here."""
-    from harness.cli.probing import probe_backends
+    """Backends, whether each runs by default or when it is named, and whether it can run here."""
+    from harness.cli.probing import probe_backends, probe_libraries
+    from harness.registry import Registry, split
 
+    libraries = set(Registry.installed().libraries)
+    usual = probe_backends(settings, patterns)
     data = [
         {
             "name": r.name,
+            "run": "when named" if rest or (patterns and split(r.reference)[0] in libraries) else "by default",
             "reference": r.reference,
             "algorithm": str(r.info.algorithm) if r.info else "",
             "summary": r.info.summary if r.info else "",
@@ -205,10 +209,11 @@ def list_backends(settings: Settings, patterns: Sequence[str]) -> Listing:
             "message": r.message,
             "hint": r.hint,
         }
-        for r in probe_backends(settings, patterns)
+        for rest, reports in ((False, usual), (True, [] if patterns else probe_libraries(settings)))
+        for r in reports
     ]
-    rows = tuple((d["name"], d["algorithm"], _availability(d), d["summary"], d["reference"]) for d in data)
-    return Listing(("name", "algorithm", "available", "summary", "reference"), rows, data)
+    rows = tuple((d["name"], d["run"], d["algorithm"], _availability(d), d["summary"], d["reference"]) for d in data)
+    return Listing(("name", "run", "algorithm", "available", "summary", "reference"), rows, data)
 
 
 def list_devices(settings: Settings, patterns: Sequence[str]) -> Listing:

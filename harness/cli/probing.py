@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def references(settings: Settings, names: Sequence[str] = ()) -> list[str]:
-    """References of the backends that are named, else of the settings', else of every installed one.
+    """References of the backends that are named, else of the settings', else of every installed one but the libraries.
 
     Raises
     ------
@@ -39,3 +39,13 @@ def probe_backends(settings: Settings, names: Sequence[str] = ()) -> list[ProbeR
     from harness.run.probe import probe_all
 
     return probe_all(references(settings, names), worker_limits(settings))
+
+
+def probe_libraries(settings: Settings) -> list[ProbeReport]:
+    """The same for the outside libraries, which run when named alone; but for those that the settings name."""
+    from harness.registry import Registry
+    from harness.run.probe import probe_all
+
+    registry, usual = Registry.installed(), references(settings)
+    found = [registry.reference(name) for name in registry.libraries]
+    return probe_all([r for r in found if r not in usual], worker_limits(settings))
