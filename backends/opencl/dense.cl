@@ -54,10 +54,10 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void dense(
         for (int k = lid; k < terms; k += ITEMS)
             sum += r[k] * v[k];
         sums[lid] = sum;
-        for (int half = ITEMS / 2; half > 0; half /= 2) {
+        for (int other = ITEMS / 2; other > 0; other /= 2) {
             barrier(CLK_LOCAL_MEM_FENCE);
-            if (lid < half)
-                sums[lid] += sums[lid + half];
+            if (lid < other)
+                sums[lid] += sums[lid + other];
         }
         if (lid == 0)
             out[i] = has_bias ? sums[0] + b[row + i] : sums[0];

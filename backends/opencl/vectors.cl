@@ -3,6 +3,8 @@
  * Build options
  *   -DWIDTH=1|2|4|8|16
  *
+ * Arguments, Work size, Limits: those of the kernels that include it.
+ *
  * LOAD and STORE are for global memory, FETCH reads local memory, GET and PUT are for private memory. They go by pointers to a vector that is
  * aligned as its elements are: PoCL 3.0 calls a function for vload16.
  */

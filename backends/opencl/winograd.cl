@@ -4,6 +4,7 @@
  * at neighbouring places: tiles are counted in the pitch of the stored rows, one more than there are in a row, and
  * what is computed for the one too many is left out when it is stored.
  *
+ * Arguments, Work size, Limits: with each kernel.
  * Build options, besides those of common.cl and vectors.cl
  *   -DM=2|4 -DWIDTH=16                outputs of a tile, an axis; elements of a vector
  * B_T, G_ and A_T (o, p, s, a, i, t) come in front, generated from the interpolation points: they multiply by B^T, G and
