@@ -1,6 +1,6 @@
 """`fft`: convolution by the convolution theorem, with SciPy's transforms of real data.
 
-A specification becomes a convolution of stride 1 (`backends.fft_phases`), which overlap-add computes in
+A specification becomes a convolution of stride 1 (`backends.fft_phases`), which overlap-save computes in
 blocks (`backends.fft_blocks`); channels are contracted frequency by frequency. float32 stays complex64.
 
 The rounding error of an output is relative to the norms of its image and kernel, not to its own terms: a
@@ -16,6 +16,7 @@ C. Percival, "Rapid multiplication modulo the sum and difference of highly compo
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from math import log2, prod, sqrt
 from time import perf_counter
@@ -23,7 +24,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from backends.fft_blocks import Plan, make_plan, overlap_add
+from backends.fft_blocks import Plan, lengths, make_plan, overlap_save
 from backends.fft_phases import Dense, dense, inputs, kernels, outputs
 from harness.backend import FFT, BackendInfo, Limits, Prepared, Probe, Unsupported, host_device
 from harness.spec import ConvSpec
@@ -76,11 +77,11 @@ class Fft:
 
     info = BackendInfo(
         "fft",
-        "overlap-add of real transforms by scipy.fft, strides as phases",
+        "overlap-save by real transforms of scipy.fft, strides as phases",
         Limits(("conv", "conv_transpose"), TYPES, padding_modes=("zeros", "circular", "reflect", "replicate"), rule=_rule),
         FFT,
         extra="fft",
-        version="1",
+        version="2",
         taint="image",
         thread_safe=True,
     )
@@ -94,15 +95,16 @@ class Fft:
         return Probe((host_device(),))
 
     def workspace_bytes(self, spec: ConvSpec, /) -> int:
-        """The operands and their phases, the output before rounding, and a block's spectra."""
+        """The operands and their phases, the output before rounding, and the spectra."""
         d, plan = planned(spec)
         work = dtype(WORK[spec.acc_dtype]).itemsize
-        x = d.batch * d.groups * d.cols * prod(a.n for a in d.axes)
+        x = d.batch * d.groups * d.cols * prod(lengths(d, plan, work))
         h = d.groups * d.rows * d.cols * prod(a.m for a in d.axes)
         z = d.batch * d.groups * d.rows * prod(a.count for a in d.axes)
         whole = prod(s / len(p) for s, p in zip(spec.stride, d.phases, strict=True))  # before unused phases are left out
         split, kept = (h + z, x) if spec.op == "conv_transpose" else (x + h, z)
-        return int(work * ((1 + whole) * split + kept + 2 * prod(spec.out_shape))) + plan.spectra_bytes
+        ends = 0 if _direct(spec) else kept + 2 * prod(spec.out_shape)
+        return int(work * ((1 + whole) * split + ends)) + plan.spectra_bytes
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
         """Plan the blocks."""
@@ -124,6 +126,8 @@ class _Prepared:
         self.spec, self._fft = spec, fft
         self._dense, self._plan = planned(spec)
         self._work = numpy_dtype(WORK[spec.acc_dtype])
+        self._lengths = lengths(self._dense, self._plan, self._work.itemsize)
+        self._workers = _threads()
         self._unreached = _unreached(spec)
         self.phases: dict[str, float] = {}
 
@@ -132,19 +136,22 @@ class _Prepared:
         assert w is not None
         start = perf_counter()
         with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are data here
-            xs = inputs(self.spec, self._dense, x, self._work)
+            xs = inputs(self.spec, self._dense, x, self._work, self._lengths)
             hs = kernels(self.spec, self._dense, w, self._work)
             packed = perf_counter()
-            z = overlap_add(xs, hs, self._dense, self._plan, self._fft)
+            direct = _direct(self.spec)
+            into = out.reshape(xs.shape[0], self._dense.groups, self._dense.rows, *self.spec.out_size) if direct else None
+            z = overlap_save(xs, hs, self._dense, self._plan, self._fft, into, self._workers)
             transformed = perf_counter()
-            y = outputs(self.spec, self._dense, z)
+            y = out if direct else outputs(self.spec, self._dense, z)
             for index in self._unreached:
                 y[index] = 0
             if not self.spec.out_type.is_float:
                 y = np.rint(y).astype(np.int64)
             if b is not None:
                 y += b.reshape(-1, *(1,) * self.spec.rank)
-            out[...] = narrow(y, self.spec)
+            if not direct:
+                out[...] = narrow(y, self.spec)
         self.phases = {"pack": packed - start, "kernel": transformed - packed, "copy": perf_counter() - transformed}
 
     def __enter__(self) -> Self:
@@ -152,6 +159,11 @@ class _Prepared:
 
     def __exit__(self, *exc: object) -> None:
         return None
+
+
+def _direct(spec: ConvSpec) -> bool:
+    """Whether the outputs are written where they belong: nothing is left to interleave or to round."""
+    return spec.op == "conv" and spec.out_dtype == WORK[spec.acc_dtype]
 
 
 def _unreached(spec: ConvSpec) -> list[tuple[Any, ...]]:
@@ -162,6 +174,12 @@ def _unreached(spec: ConvSpec) -> list[tuple[Any, ...]]:
         if none.size:
             found.append((slice(None),) * (2 + i) + (none,))
     return found
+
+
+def _threads() -> int:
+    """The threads that this process was given, by the variable that BLAS reads too; one where it says nothing."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(text)) if text.isdigit() else 1
 
 
 def _scipy() -> Any:

@@ -13,6 +13,7 @@ P. P. Vaidyanathan, Multirate Systems and Filter Banks, Prentice Hall, 1993, sec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -78,14 +79,15 @@ def dense(spec: ConvSpec) -> Dense:
     return Dense(spec.batch, spec.groups, rows, cols * count, tuple(axes), phases)
 
 
-def inputs(spec: ConvSpec, d: Dense, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`x` as the dense convolution takes it, (batch, groups, cols, n...)."""
+def inputs(spec: ConvSpec, d: Dense, x: np.ndarray, dtype: np.dtype, length: Sequence[int] | None = None) -> np.ndarray:
+    """`x` as the dense convolution takes it, (batch, groups, cols, n...); a convolution's with zeros behind up to `length`."""
     if spec.op == "conv_transpose":
-        parts = x.astype(dtype, copy=False)
-    else:
-        length = [a.n * s for a, s in zip(d.axes, spec.stride, strict=True)]
-        parts = split(padded(x, spec, length, dtype), spec.stride, d.phases)
-    return parts.reshape(d.batch, d.groups, d.cols, *(a.n for a in d.axes))
+        return x.astype(dtype, copy=False).reshape(d.batch, d.groups, d.cols, *spec.in_size)
+    size = [a.n for a in d.axes] if length is None else list(length)
+    whole = tuple(n * s for n, s in zip(size, spec.stride, strict=True))
+    plain = whole == spec.in_size and x.dtype == dtype and not any(map(any, spec.padding)) and set(spec.stride) == {1}
+    parts = x if plain else split(padded(x, spec, whole, dtype), spec.stride, d.phases)
+    return parts.reshape(d.batch, d.groups, d.cols, *size)
 
 
 def kernels(spec: ConvSpec, d: Dense, w: np.ndarray, dtype: np.dtype) -> np.ndarray:

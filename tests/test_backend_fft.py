@@ -13,7 +13,7 @@ from backend_definition import SPECS, define, integers, operands, reals, rounded
 
 from backends import fft_blocks, fft_phases
 from backends.fft import backend, integer_error, planned
-from backends.fft_blocks import Plan, fast_length, make_plan, overlap_add
+from backends.fft_blocks import Plan, fast_length, make_plan, overlap_save
 from backends.fft_phases import Dense, DenseAxis
 from harness.backend import Prepared, Unsupported
 from harness.registry import checked
@@ -115,7 +115,7 @@ def test_the_sum_over_blocks_is_the_whole_convolution(name, block, gemm):
         plan = Plan(tuple(a.n for a in axes), tuple(fft_blocks._cuts(a)[0][1] for a in axes), gemm, 0)
     else:
         plan = Plan((block,) * len(axes), tuple(fast_length(block + a.m - 1) for a in axes), gemm, 0)
-    z = overlap_add(x, h, d, plan, scipy_fft)
+    z = overlap_save(x, h, d, plan, scipy_fft)
     assert z.flags.c_contiguous
     np.testing.assert_allclose(z, linear(x, h, d), atol=1e-12)
 

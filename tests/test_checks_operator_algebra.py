@@ -118,6 +118,14 @@ def test_a_direct_sum_without_a_transposed_convolution_passes():
     assert tried["adjoint_conv"] >= 40
 
 
+def test_a_strided_fft_without_a_transposed_convolution_passes():
+    """Its class is exact on no integers: y is drawn from real numbers, in the shape of the output."""
+    cases = [s for s in random_specs(80, ops=("conv",)) if max(s.stride) > 1 and fft.info.limits.why_not(s) is None]
+    bad, tried = alarms(called(fft), ("adjoint_conv",), cases, limits=NO_TRANSPOSE, algorithm=FFT)
+    assert bad == []
+    assert tried["adjoint_conv"] >= 5
+
+
 def test_a_direct_sum_passes_the_checks_of_circular_matrices():
     circular = [s for s in dense_specs() if s.padding_mode == "circular" and s.out_size == s.in_size]
     circular += [
