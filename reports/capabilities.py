@@ -74,7 +74,7 @@ def _row(info: BackendInfo) -> tuple[str, ...]:
     limits = info.limits
     return (
         f"`{info.name}`",
-        str(info.algorithm),
+        info.classes,
         _names(limits.ops, OPS),
         _names(limits.dtypes, _TYPES),
         ", ".join(map(str, limits.ranks)),

@@ -32,6 +32,8 @@ def class_lines(infos: Mapping[str, BackendInfo | None], classes: Mapping[str, M
         told = {kind: n for kind, n in counts.items() if kind != "imprecise" and n}
         declared = info.algorithm.kind
         confirms = {declared} if declared == "direct" else {declared, "transform"}
+        if info.transforms:  # it chooses, and a direct sum is among its choices
+            confirms.add("direct")
         other = {kind: n for kind, n in told.items() if kind not in confirms}
         if other and (declared == "direct" or not confirms & told.keys()):
             found = " and ".join(f"{kind} on {n}" for kind, n in sorted(other.items()))

@@ -202,7 +202,7 @@ def list_backends(settings: Settings, patterns: Sequence[str]) -> Listing:
             "name": r.name,
             "run": "when named" if rest or (patterns and split(r.reference)[0] in libraries) else "by default",
             "reference": r.reference,
-            "algorithm": str(r.info.algorithm) if r.info else "",
+            "algorithm": r.info.classes if r.info else "",
             "summary": r.info.summary if r.info else "",
             "status": r.status,
             "devices": [d.name for d in r.devices],

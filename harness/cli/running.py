@@ -170,7 +170,7 @@ def run_info(request: Request, reports: Sequence[ProbeReport], settings: Setting
             r.name: {
                 "reference": r.reference,
                 "version": r.info.version if r.info else "",
-                "algorithm": str(r.info.algorithm) if r.info else "",
+                "algorithm": r.info.classes if r.info else "",
                 "devices": [{"name": d.name, **d.properties} for d in r.devices],
             }
             for r in reports

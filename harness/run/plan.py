@@ -202,4 +202,4 @@ def refusal(case: Case) -> Record:
 
 def describe_info(info: BackendInfo | None) -> str:
     """The declared class, for a table."""
-    return "-" if info is None else str(info.algorithm)
+    return "-" if info is None else info.classes
