@@ -223,7 +223,7 @@ def _pair(problem: Problem, dual: ConvSpec) -> _Pair:
             return _Pair(ops, nonzero_integers(w, -top, top).astype(put).reshape(spec.out_shape), True)
     y = draw("zero_mean", dual, problem.case.id, problem.oracle.seed, "adjoint y").x
     if y.shape != spec.out_shape:  # the dual takes y stuffed with zeros
-        y = np.ascontiguousarray(y[(..., *(slice(None, None, s) for s in spec.stride))])
+        y = np.ascontiguousarray(y[(slice(None), slice(None), *(slice(None, None, s) for s in spec.stride))])
     return _Pair(few_bits(problem, "adjoint", 0), y, False)
 
 
