@@ -56,7 +56,16 @@ class Winograd:
         self.info = BackendInfo(
             name,
             f"Winograd's F({m},{TAPS}) on tiles, a GEMM a frequency, in NumPy",
-            Limits(("conv",), TYPES, ranks=(1, 2), padding_modes=MODES, dilation=False, least_taps=TAPS, most_taps=TAPS, most_stride=1),
+            Limits(
+                ("conv",),
+                TYPES,
+                ranks=(1, 2),
+                padding_modes=MODES,
+                dilation=False,
+                least_taps=TAPS,
+                most_taps=TAPS,
+                most_stride=1,
+            ),
             AlgorithmClass("winograd", m, TAPS, points),
             version="1",
             taint="tile",

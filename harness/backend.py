@@ -11,7 +11,7 @@ else (the gradients, say) adds a row to the specification and no method here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
@@ -231,6 +231,19 @@ class BackendInfo:
     layouts: tuple[str, ...] = ("C",)
     contract: tuple[int, int] = CONTRACT_VERSION
 
+    @property
+    def classes(self) -> str:
+        """The class, or all of a backend that chooses.
+
+        Examples
+        --------
+        >>> BackendInfo("both", transforms=((Limits(("conv",)), FFT),)).classes
+        'fft or direct'
+        """
+        if not self.transforms:
+            return str(self.algorithm)
+        return " or ".join(dict.fromkeys([*(str(algorithm) for _, algorithm in self.transforms), str(DIRECT)]))
+
     def algorithm_for(self, spec: ConvSpec) -> AlgorithmClass:
         """The class that judges `spec`: the declared one, direct for a pool."""
         if spec.is_pool:
@@ -291,6 +304,47 @@ class Backend(Protocol):
         Unsupported
             If it turns out that it cannot; anything else that is raised is a defect.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to build and launch the kernels for a specification.
+
+    Attributes
+    ----------
+    settings : mapping of str to int
+        Tile sizes, vector widths, work items a group, ...: what `Tunable.prepare_with` takes.
+    pixels, filters : int
+        Outputs and output channels of a tile: sizes about these are where its tails lie, and are verified.
+    """
+
+    settings: Mapping[str, int]
+    pixels: int = 1
+    filters: int = 1
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """What a backend has besides so that `convproof tune` can choose its settings.
+
+    Its `prepare` asks `harness.tuned.find` for what was kept and falls back to defaults of its own. Whatever it is given,
+    a result is right: settings decide how fast.
+    """
+
+    def candidates(self, spec: ConvSpec, device: str, /) -> Sequence[Candidate]:
+        """The settings that can be built for `spec` there: the default first, then the most promising first.
+
+        Fewer than two where there is nothing to choose.
+        """
+        ...
+
+    def prepare_with(self, spec: ConvSpec, device: str, settings: Mapping[str, int], /) -> Prepared:
+        """As `prepare`, by these settings; of any specification that it takes, for tails are verified on small ones."""
+        ...
+
+    def tuned_key(self, device: str, /) -> Mapping[str, str]:
+        """The facts for which a result holds: platform, device, driver version, compute units, a digest of the kernels."""
         ...
 
 

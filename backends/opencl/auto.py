@@ -78,7 +78,9 @@ class _Chosen:
 
     def __init__(self, prepared: Prepared, choice: str, reason: str) -> None:
         self._prepared: Any = prepared
-        self.choice, self.reason = choice, reason
+        tuned = getattr(prepared, "tuned", None)
+        words = ", ".join(f"{name} {value}" for name, value in tuned.items()) if tuned else ""
+        self.choice, self.reason = choice, f"{reason}; tuned: {words}" if words else reason
 
     @property
     def phases(self) -> dict[str, float]:

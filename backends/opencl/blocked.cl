@@ -26,6 +26,7 @@ typedef struct {
     long chunk, has_bias, x_channel, w_out;
     long w_in, w_group, rows, pitch;       /* rows of a stored plane, elements of a row */
     long x_group, y_group;                 /* from one group to the next, of one sample and all */
+    long row_tiles;                        /* of each row, where no tile goes on in the next one; else 0 */
     long size[3], first[3], step[3], out_size[3];
 } Plan;
 
@@ -129,7 +130,8 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
     /* A chunk of tiles for all blocks, then the next chunk: its input stays in the cache, and so do a block's filters. */
     const uint id = get_group_id(0), chunk = g->chunk;
     const uint chunk_begin = id / (chunk * blocks) * chunk, in_chunk = min(chunk, tiles - chunk_begin);
-    const uint rest = id - chunk_begin * blocks, block = rest / in_chunk, at = chunk_begin + rest - block * in_chunk;
+    const uint rest = id - chunk_begin * blocks, block = rest / in_chunk;
+    uint at = chunk_begin + rest - block * in_chunk;
     const long group = get_group_id(1), sample = get_group_id(2);
     /* The last block begins earlier where it would not be full, and the filters in front are not stored again. */
     const int first = min((int)block * BLOCK, filters - BLOCK), again = (int)block * BLOCK - first;
@@ -137,6 +139,16 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
     const bool has_bias = g->has_bias;
     __global const TYPE *xc = x + (sample * g->groups + group) * g->x_group;
     __global const TYPE *wc = w + group * g->w_group + first * w_out;
+    const int pitch = g->pitch, rows = g->rows, row_tiles = g->row_tiles;
+    const int size_h = g->size[1], size_w = g->size[2], step_w = g->step[2];
+    const long out_h = g->out_size[1], out_w = g->out_size[2], volume = g->out_size[0] * out_h * out_w;
+    __global TYPE *base = y + (sample * g->groups + group) * g->y_group + first * volume;
+    if (row_tiles) {
+        const uint row = at / row_tiles, plane = row / (uint)size_h;
+        at -= row * row_tiles;
+        xc += ((long)plane * rows + row - plane * size_h) * pitch;
+        base += row * out_w;
+    }
     /* A vector that would end beyond the last output begins earlier, and the lanes in front are not stored again. */
     const int origin = (int)at * (VECTORS * SPAN) + (int)get_local_id(0) * WIDTH;
     const int last = max(0, pixels - WIDTH);
@@ -144,12 +156,9 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void blocked(
     for (int j = 0; j < VECTORS; ++j)
         start[j] = min(origin + j * SPAN, last);
     const int wanted = min(VECTORS, (pixels - (int)at * (VECTORS * SPAN) + SPAN - 1) / SPAN);
-    const int pitch = g->pitch, rows = g->rows;
-    const int size_h = g->size[1], size_w = g->size[2], step_w = g->step[2];
-    const long out_h = g->out_size[1], out_w = g->out_size[2], volume = g->out_size[0] * out_h * out_w;
-    __global TYPE *base = y + (sample * g->groups + group) * g->y_group + first * volume;
-    const bool plain = pitch == out_w && (rows == out_h || g->size[0] == 1) && step_w == 1 && g->step[1] == 1 && g->step[0] == 1;
-    const bool whole = plain && again == 0 && origin + (wanted - 1) * SPAN + WIDTH <= pixels;
+    const bool plain = row_tiles || pitch == out_w && (rows == out_h || g->size[0] == 1) && step_w == 1 && g->step[1] == 1 && g->step[0] == 1;
+    /* Where one tile is a whole row, what its last vector computes again it also stores again. */
+    const bool whole = plain && again == 0 && (row_tiles == 1 ? pixels >= WIDTH : origin + (wanted - 1) * SPAN + WIDTH <= pixels);
     TYPE tile[BLOCK * VECTORS * WIDTH];
     switch (wanted) {
     case VECTORS:

@@ -3,7 +3,7 @@
  * The filters are read once and are all that costs: neighbouring vectors of a row by one item, or by neighbouring items.
  *
  * Build options, besides those of common.cl and vectors.cl
- *   -DROWS=4      filters an item or group
+ *   -DROWS=16     filters an item or group
  *   -DITEMS=1     work items a group, a power of two; WIDTH is 1 where there are several
  * Arguments
  *   x         TYPE[batch][groups][terms]
@@ -29,23 +29,37 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void dense(
     __global const TYPE *r = w + row * terms;
     __global TYPE *out = y + get_group_id(2) * get_num_groups(1) * filters + row;
 #if ITEMS == 1
-    for (int i = 0; i < held; ++i, r += terms) {
+    /* Four rows at a time: four streams of memory are fetched ahead, where one would be waited for. */
+    for (int i = 0; i < held; i += 4) {
+        __global const TYPE *r0 = r + (long)i * terms;
+        __global const TYPE *r1 = r + (long)min(i + 1, held - 1) * terms;
+        __global const TYPE *r2 = r + (long)min(i + 2, held - 1) * terms;
+        __global const TYPE *r3 = r + (long)min(i + 3, held - 1) * terms;
         VECTOR s0 = 0, s1 = 0, s2 = 0, s3 = 0;
         int k = 0;
-        for (; k + 4 * WIDTH <= terms; k += 4 * WIDTH) {
-            s0 += LOAD(r + k) * LOAD(v + k);
-            s1 += LOAD(r + k + WIDTH) * LOAD(v + k + WIDTH);
-            s2 += LOAD(r + k + 2 * WIDTH) * LOAD(v + k + 2 * WIDTH);
-            s3 += LOAD(r + k + 3 * WIDTH) * LOAD(v + k + 3 * WIDTH);
+        for (; k + WIDTH <= terms; k += WIDTH) {
+            const VECTOR u = LOAD(v + k);
+            s0 += LOAD(r0 + k) * u;
+            s1 += LOAD(r1 + k) * u;
+            s2 += LOAD(r2 + k) * u;
+            s3 += LOAD(r3 + k) * u;
         }
-        s0 = (s0 + s1) + (s2 + s3);
-        TYPE lanes[WIDTH], sum = 0;
-        PUT(s0, lanes);
-        for (; k < terms; ++k)
-            sum += r[k] * v[k];
-        for (int l = 0; l < WIDTH; ++l)
-            sum += lanes[l];
-        out[i] = has_bias ? sum + b[row + i] : sum;
+        TYPE lanes[4][WIDTH], sum[4] = {0, 0, 0, 0};
+        PUT(s0, lanes[0]);
+        PUT(s1, lanes[1]);
+        PUT(s2, lanes[2]);
+        PUT(s3, lanes[3]);
+        for (; k < terms; ++k) {
+            sum[0] += r0[k] * v[k];
+            sum[1] += r1[k] * v[k];
+            sum[2] += r2[k] * v[k];
+            sum[3] += r3[k] * v[k];
+        }
+        for (int j = 0; j < 4 && i + j < held; ++j) {
+            for (int l = 0; l < WIDTH; ++l)
+                sum[j] += lanes[j][l];
+            out[i + j] = has_bias ? sum[j] + b[row + i + j] : sum[j];
+        }
     }
 #else
     __local TYPE sums[ITEMS];

@@ -1,58 +1,36 @@
-/* depthwise: y[n, m, p] = b[m] + sum over t of w[m, t] * x[n, m / multiplier, p + offset[t]], a strip of rows an item or group
+/* depthwise: y[n, m, p] = b[m] + sum over t of w[m, t] * x[n, m / multiplier, p * stride + offset[t]], strips of rows
  *
- * The strip's input is first stored in local memory, padded and by the residues of the stride, as pack.cl stores whole
- * channels: a product costs less than to fetch what it multiplies, so that nothing is fetched twice from global memory.
+ * The input rows of a strip are first copied to local memory, padded: a product costs less than to fetch what it
+ * multiplies, so that nothing is fetched twice from global memory.
  *
  * Build options, besides those of common.cl and vectors.cl
- *   -DITEMS=1     work items a group; WIDTH is 1 where there are several
- *   -DTAPS=9      the number of taps, where it is to be unrolled
+ *   -DITEMS=1       work items a group; WIDTH is 1 where there are several, at least 4 where there are not
+ *   -DSTRIDE_W=1|2  of the columns; any where there are several items
+ *   -DTAPS=9        the number of taps, where it is to be unrolled
  * Arguments
  *   g        Strips, one, constant
- *   numbers  int[count[0] + count[1] + taps]: the residues of rows and columns, then each tap's offset in a stored strip
- *   filter   int[taps]: where the filter holds the tap
+ *   taps     int2[taps]: the offset in a strip, and where the filter holds the tap
  *   x        TYPE[batch][channels][in_h][in_w]
  *   w        TYPE[filters][taps]
  *   b        TYPE[filters]; unread where has_bias is 0
  *   y        TYPE[batch][filters][out_h][out_w], every element written
- *   strip    local, TYPE[count[0] * count[1] * (rows + reach) * pitch], and a vector's room behind
+ *   strip    local, TYPE[high * pitch], and room for three vectors behind
  * Work size   planes * strips / share groups of ITEMS, rounded up, one dimension
- * Limits      two axes (one lifted to two); a strip of at least one row fits local memory; planes of fewer than 2^31 elements
+ * Limits      two axes (one lifted to two); a strip of at least one row fits local memory; planes of fewer than 2^31
+ *             elements
  */
 typedef struct {
     long channels, filters, taps, has_bias;
     long in_h, in_w, out_h, out_w;
-    long first_h, first_w, stride_h, stride_w;
-    long count_h, count_w, rows, high; /* output rows of a strip; stored rows of a residue */
-    long pitch, strips, mode, multiplier;
-    long limit_h, limit_w;
-    long planes, share; /* planes of the output; strips of an item or group */
+    long low_h, low_w, limit_h, limit_w; /* padding in front; the first place beyond that behind */
+    long stride_h, rows, high, pitch;    /* output and input rows of a strip */
+    long strips, mode, multiplier, planes;
+    long share; /* strips of an item or group */
 } Strips;
-
-#if ITEMS == 1
-/* Every STRIDEth of the elements from `from` on, `count` of them; what is read and written beyond is at most a vector. */
-inline void copy_row(__local TYPE *to, __global const TYPE *from, const int count, const int stride)
-{
-#if WIDTH > 1
-    if (stride == 1) {
-        for (int i = 0; i < count; i += WIDTH)
-            *(__local UNALIGNED *)(to + i) = LOAD(from + i);
-        return;
-    }
-    if (stride == 2) {
-        for (int i = 0; i < count; i += WIDTH)
-            *(__local UNALIGNED *)(to + i) = (VECTOR)(LOAD(from + 2 * i).even, LOAD(from + 2 * i + WIDTH).even);
-        return;
-    }
-#endif
-    for (int i = 0; i < count; ++i)
-        to[i] = from[i * stride];
-}
-#endif
 
 __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void depthwise(
     __constant const Strips *restrict g,
-    __global const int *restrict numbers,
-    __global const int *restrict filter,
+    __global const int2 *restrict tap,
     __global const TYPE *restrict x,
     __global const TYPE *restrict w,
     __global const TYPE *restrict b,
@@ -61,58 +39,56 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void depthwise(
 {
     const int lid = get_local_id(0), strips = g->strips, filters = g->filters;
     const int rows = g->rows, high = g->high, pitch = g->pitch, in_h = g->in_h, in_w = g->in_w;
-    const int out_h = g->out_h, out_w = g->out_w, stride_h = g->stride_h, stride_w = g->stride_w;
-    const int first_h = g->first_h, first_w = g->first_w;
-    const int mode = g->mode, count_h = g->count_h, count_w = g->count_w;
-    const long area = (long)in_h * in_w, room = g->planes / filters * g->channels * area - 2 * WIDTH;
-#ifndef TAPS
-    const int taps = g->taps;
-#else
+    const int out_h = g->out_h, out_w = g->out_w, stride_h = g->stride_h, mode = g->mode;
+    const int low_h = g->low_h, low_w = g->low_w;
+    const long area = (long)in_h * in_w;
+#ifdef TAPS
     const int taps = TAPS;
+#else
+    const int taps = g->taps;
 #endif
-    __global const int *offset = numbers + count_h + count_w;
+#if ITEMS == 1
+    /* [low, top): the elements of a row that lie inside the input, where no index is wrapped */
+    const int low = low_w < 0 ? 0 : low_w < pitch ? low_w : pitch;
+    const int top = in_w + low_w < low ? low : in_w + low_w < pitch ? in_w + low_w : pitch;
+    const long room = g->planes / filters * g->channels * area - WIDTH;
+    for (int i = 0; i < 3 * WIDTH; ++i) /* read behind the last row: multiplied, not stored */
+        strip[high * pitch + i] = 0;
+#endif
     const long begin_id = get_group_id(0) * g->share, end = min(begin_id + g->share, g->planes * strips);
     for (long id = begin_id; id < end; ++id) {
         const int plane = id / strips, at = id - (long)plane * strips; /* of the output */
         const int sample = plane / filters, m = plane - sample * filters;
-        const int begin = at * rows, many = min(rows, out_h - begin);
+        const int begin = at * rows, many = out_h - begin < rows ? out_h - begin : rows;
         const long channel = (sample * g->channels + m / (int)g->multiplier) * area;
-        /* Row after row as they stand in memory: what a copy writes beyond its row is written over by the next. */
-        for (int phase = 0; phase < count_h * count_w; ++phase) {
-            const int residue_h = numbers[phase / count_w], from = first_w + numbers[count_h + phase % count_w];
-            __local TYPE *row = strip + phase * high * pitch;
+        __local TYPE *row = strip;
+        for (int h = 0; h < high; ++h, row += pitch) {
+            const int place = begin * stride_h + h - low_h;
+            const int i_h = place >= 0 && place < in_h ? place : (int)source_within(place, in_h, g->limit_h, mode);
+            __global const TYPE *line = x + channel + (long)i_h * in_w - low_w;
 #if ITEMS == 1
-            /* [low, top): the elements of a row that lie inside the input, where no index is wrapped */
-            const int before = from < 0 ? (-from + stride_w - 1) / stride_w : 0;
-            const int inside = from < in_w ? (in_w - from + stride_w - 1) / stride_w : 0;
-            const int low = before < pitch ? before : pitch, top = inside < low ? low : inside < pitch ? inside : pitch;
-#endif
-            for (int h = 0; h < high; ++h, row += pitch) {
-                const int place = (begin + h) * stride_h + first_h + residue_h;
-                const int i_h = place >= 0 && place < in_h ? place : (int)source_within(place, in_h, g->limit_h, mode);
-                __global const TYPE *line = x + channel + i_h * in_w + from;
-#if ITEMS == 1
-                const int a = i_h < 0 ? pitch : low, z = i_h < 0 ? pitch : top;
-                if (channel + i_h * in_w + from + z * stride_w <= room)
-                    copy_row(row + a, line + a * stride_w, z - a, stride_w);
-                else
-                    for (int i = a; i < z; ++i)
-                        row[i] = line[i * stride_w];
-                for (int i = 0; i < a; ++i) {
-                    const long k = i_h < 0 || mode == ZEROS ? -1 : source_within(i * stride_w + from, in_w, g->limit_w, mode);
-                    row[i] = k < 0 ? 0 : line[k - from];
-                }
-                for (int i = z; i < pitch; ++i) {
-                    const long k = mode == ZEROS ? -1 : source_within((long)i * stride_w + from, in_w, g->limit_w, mode);
-                    row[i] = k < 0 ? 0 : line[k - from];
-                }
-#else
-                for (int i = lid; i < pitch; i += ITEMS) {
-                    const long k = i_h < 0 ? -1 : source_within((long)i * stride_w + from, in_w, g->limit_w, mode);
-                    row[i] = k < 0 ? 0 : line[k - from];
-                }
-#endif
+            /* What is copied beyond the row, the next one writes over: whole vectors, as long as x has so many elements. */
+            const int a = i_h < 0 ? pitch : low, z = i_h < 0 ? pitch : top;
+            if (channel + (long)i_h * in_w - low_w + z <= room)
+                for (int i = a; i < z; i += WIDTH)
+                    *(__local UNALIGNED *)(row + i) = LOAD(line + i);
+            else
+                for (int i = a; i < z; ++i)
+                    row[i] = line[i];
+            for (int i = 0; i < a; ++i) {
+                const long k = i_h < 0 || mode == ZEROS ? -1 : source_within(i - low_w, in_w, g->limit_w, mode);
+                row[i] = k < 0 ? 0 : line[k + low_w];
             }
+            for (int i = z; i < pitch; ++i) {
+                const long k = mode == ZEROS ? -1 : source_within(i - low_w, in_w, g->limit_w, mode);
+                row[i] = k < 0 ? 0 : line[k + low_w];
+            }
+#else
+            for (int i = lid; i < pitch; i += ITEMS) {
+                const long k = i_h < 0 ? -1 : source_within(i - low_w, in_w, g->limit_w, mode);
+                row[i] = k < 0 ? 0 : line[k + low_w];
+            }
+#endif
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         __global const TYPE *weights = w + (long)m * taps;
@@ -120,16 +96,21 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void depthwise(
         __global TYPE *out = y + ((long)plane * out_h + begin) * out_w;
         const int pixels = many * out_w;
 #if ITEMS == 1
-        /* What a row's last vector writes beyond it, the next row overwrites; beyond the strip nothing is written. */
+#if STRIDE_W == 1
+#define EACH_STRIDE(p) FETCH(p)
+#else
+#define EACH_STRIDE(p) EVEN(FETCH(p), FETCH((p) + WIDTH))
+#endif
+        /* What a row's last vector writes beyond it, the next row writes over; beyond the strip nothing is written. */
         for (int h = 0; h < many; ++h)
             for (int i = 0; i < out_w; i += WIDTH) {
-                __local const TYPE *from = strip + h * pitch + i;
+                __local const TYPE *from = strip + h * stride_h * pitch + i * STRIDE_W;
                 VECTOR sum = bias;
 #ifdef TAPS
 #pragma unroll
 #endif
                 for (int t = 0; t < taps; ++t)
-                    sum += weights[filter[t]] * FETCH(from + offset[t]);
+                    sum += weights[tap[t].y] * EACH_STRIDE(from + tap[t].x);
                 const int place = h * out_w + i;
                 if (place + WIDTH <= pixels)
                     STORE(sum, out + place);
@@ -142,10 +123,10 @@ __kernel __attribute__((reqd_work_group_size(ITEMS, 1, 1))) void depthwise(
             }
 #else
         for (int i = lid; i < pixels; i += ITEMS) {
-            __local const TYPE *from = strip + i / out_w * pitch + i % out_w;
+            __local const TYPE *from = strip + i / out_w * stride_h * pitch + i % out_w * STRIDE_W;
             TYPE sum = bias;
             for (int t = 0; t < taps; ++t)
-                sum += weights[filter[t]] * from[offset[t]];
+                sum += weights[tap[t].y] * from[tap[t].x];
             out[i] = sum;
         }
         barrier(CLK_LOCAL_MEM_FENCE);

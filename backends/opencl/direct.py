@@ -8,20 +8,23 @@ are computed by the kernels of `opencl-naive`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from backends.opencl import launch, naive, runtime
-from backends.opencl.tiles import VECTOR_BYTES, Tile, chunk_of_tiles, default_tile
+from backends.opencl import depthwise, launch, naive, runtime, tuned
+from backends.opencl.tiles import VECTOR_BYTES, Tile, candidates, chunk_of_tiles, cycles, default_tile, from_settings
 from backends.opencl.windows import Part, Stored, Windows, windows
-from harness.backend import LAYOUTS, BackendInfo, Limits, Prepared, Probe, Unsupported
+from harness.backend import LAYOUTS, BackendInfo, Candidate, Limits, Prepared, Probe, Unsupported
 from harness.spec import ConvSpec
 from harness.spec.dtypes import dtype
 
-#: Taps of a depthwise convolution that are unrolled.
-MOST_UNROLLED = 25
+#: Cycles to store a vector of a filter's outputs as it is, and in the pieces that lie in the output's rows.
+WHOLE, PIECES = 2.0, 16.0
+#: What says what the settings do.
+TUNED_SOURCES = ("common.cl", "vectors.cl", "blocked.cl", "tiles.py")
 
 
 class OpenCLDirect:
@@ -56,15 +59,43 @@ class OpenCLDirect:
         return most + taps + (prod(spec.x_shape[:2]) * plan.stored.channel + VECTOR_BYTES) * item + 4096 * len(plan.parts)
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
-        """Build the kernels, plan the shifts, allocate the stored input."""
-        handle = launch.handle_of(self.runtime, self.info.name, device)
+        """Build the kernels, plan the shifts, allocate the stored input; by what tuning found, if it did."""
+        launch.handle_of(self.runtime, self.info.name, device)
+        found = tuned.find(self.info.name, self.tuned_key(device), spec) if blocks(spec) else None
+        # of the candidates alone: whatever else a file may hold is not built
+        known = found is not None and any(found == c.settings for c in self.candidates(spec, device))
+        return self._prepared(spec, device, from_settings(found) if found is not None and known else None)
+
+    def prepare_with(self, spec: ConvSpec, device: str, settings: Mapping[str, int], /) -> Prepared:
+        """As `prepare`, by these settings."""
+        launch.handle_of(self.runtime, self.info.name, device)
+        return self._prepared(spec, device, from_settings(settings))
+
+    def _prepared(self, spec: ConvSpec, device: str, tile: Tile | None) -> Prepared:
         if not blocks(spec):
             return self._naive.prepare(spec, device)
         plan = windows(spec)
         stored = (*spec.x_shape[:2], plan.stored.channel)
-        if reason := launch.why_not(spec, handle, {"the stored input": stored}):
+        if reason := launch.why_not(spec, self.runtime.handles()[device], {"the stored input": stored}):
             raise Unsupported(reason)
-        return _Direct(spec, device, self.runtime, plan)
+        return _Direct(spec, device, self.runtime, plan, tile)
+
+    def candidates(self, spec: ConvSpec, device: str, /) -> Sequence[Candidate]:
+        """Tiles of the blocked kernel; none where another computes `spec`."""
+        handle = launch.handle_of(self.runtime, self.info.name, device)
+        plan, item = windows(spec) if blocks(spec) else None, dtype(launch.WORK[spec.acc_dtype]).itemsize
+        if plan is None or is_dense(spec) or depthwise.strip_rows(spec, handle, item):
+            return ()
+        pixels = max(p.pixels(plan.stored) for p in plan.parts)
+        taps = max(len(p.taps) for p in plan.parts)
+        filters, processor = spec.out_channels // spec.groups, runtime.is_processor(handle)
+        default = untuned(spec, plan, processor, item)
+        found = candidates(default, pixels, filters, taps, processor, handle.max_work_group_size)
+        return [Candidate(t.settings, t.span, t.block) for t in found]
+
+    def tuned_key(self, device: str, /) -> Mapping[str, str]:
+        """The device, its driver and how much of it is used; the kernels and what their settings mean."""
+        return tuned.key(device, self.runtime.handles()[device], TUNED_SOURCES)
 
 
 backend = OpenCLDirect()
@@ -75,42 +106,58 @@ def blocks(spec: ConvSpec) -> bool:
     return not spec.is_pool and spec.acc_dtype != "f16"
 
 
+def untuned(spec: ConvSpec, plan: Windows, processor: bool, itemsize: int) -> Tile:
+    """The tile where tuning has found none."""
+    filters = spec.out_channels // spec.groups
+    tile = default_tile(max(p.pixels(plan.stored) for p in plan.parts), filters, processor, itemsize)
+    if processor and (wide := plan.parts[0].size[2]) % tile.width == 0 and not plan.dense:
+        tile = default_tile(wide, filters, processor, itemsize)  # rows of whole vectors go by themselves
+    return tile
+
+
 class _Direct(launch.Launches):
     """The stored input's kernel, and a blocked one a part."""
 
-    def __init__(self, spec: ConvSpec, device: str, run_time: runtime.Runtime, plan: Windows) -> None:
+    def __init__(
+        self, spec: ConvSpec, device: str, run_time: runtime.Runtime, plan: Windows, found: Tile | None = None
+    ) -> None:
         super().__init__(spec, device, run_time)
+        self.tuned: dict[str, int] = {}
         self.processor = runtime.is_processor(self.handle)
         self.plan = plan
         # vectors are loaded whole: a channel that is shorter than one has others behind it, the last one room
-        pixels = max(p.pixels(plan.stored) for p in plan.parts)
-        tile = default_tile(pixels, spec.out_channels // spec.groups, self.processor, self.work.itemsize)
+        filters = spec.out_channels // spec.groups
+        tile = found.fitted(filters) if found else untuned(spec, plan, self.processor, self.work.itemsize)
+        self.tile = tile
         if is_dense(spec):
             self.steps.append(self._dense())
             return
-        if rows := strip_rows(spec, plan, self.handle, self.work.itemsize):
-            self.steps.append(self._depthwise(rows))
+        if rows := depthwise.strip_rows(spec, self.handle, self.work.itemsize):
+            self.steps.append(depthwise.step(self, rows))
             return
+        self.tuned = found.settings if found else {}
         stored = None
         if not plan.dense or min(p.pixels(plan.stored) for p in plan.parts) < tile.width:
             stored = self.scratch(prod(spec.x_shape[:2]) * plan.stored.channel + tile.width)
-            self.steps.append(pack_step(self, plan.stored, stored))
+            self.steps.append(pack_step(self, plan.stored, stored, tile.width))
         for part in plan.parts:
             self.steps.append(self._blocked(part, tile, stored))
 
     def _blocked(self, part: Part, tile: Tile, stored: Any) -> launch.Step:
         spec = self.spec
         assert spec.w_shape is not None
-        pixels = part.pixels(self.plan.stored)
-        tiles = -(-pixels // (tile.vectors * tile.width * tile.items))
+        pixels, across = part.pixels(self.plan.stored), 0
+        tiles = -(-pixels // tile.span)
         filters = spec.out_channels // spec.groups
+        if self.processor and self._by_rows(part, pixels):
+            across = -(-part.size[2] // tile.span)
+            tiles = across * prod(part.size[:2])
         count = -(-filters // tile.block)
-        span = tile.vectors * tile.width * tile.items
         reach = int(part.taps[:, 0].max(initial=0))
-        chunk = chunk_of_tiles(spec.in_channels // spec.groups * self.work.itemsize, span, reach)
-        fields = pack_plan(spec, self.plan, part, tiles, count, min(chunk, tiles))
+        chunk = chunk_of_tiles(spec.in_channels // spec.groups * self.work.itemsize, tile.span, reach, tile.chunk)
+        fields = pack_plan(spec, self.plan, part, tiles, count, min(chunk, tiles), across)
         taps = part.taps if len(part.taps) else np.zeros((1, 2), np.int32)
-        unrolled = len(part.taps) if len(part.taps) == 1 else 0
+        unrolled = len(part.taps) if len(part.taps) <= tile.unroll else 0
         kernel = self.kernel(
             ("vectors.cl", "blocked.cl"), "blocked", tile.options(unrolled),
             self.constant(fields), self.constant(taps), stored,
@@ -118,6 +165,21 @@ class _Direct(launch.Launches):
         operands = {"w": 3, "b": 4, "y": 5} | ({} if stored else {"x": 2})
         size = (tiles * count * tile.items, spec.groups, spec.batch)
         return launch.Step("kernel", kernel, size, (tile.items, 1, 1), operands)
+
+    def _by_rows(self, part: Part, pixels: int) -> bool:
+        """Whether tiles should end with the rows of the output, as they then are stored as they are.
+
+        The model of tiles.py, with the terms of a sum and what it costs to store a tile in pieces.
+        """
+        spec, width, size = self.spec, self.tile.width, part.size
+        if part.step != (1, 1, 1) or size[2] < width or pixels == prod(size):
+            return False
+        filters, terms = spec.out_channels // spec.groups, len(part.taps) * spec.in_channels // spec.groups
+
+        def cost(outputs: int, stored: float) -> float:
+            return cycles(outputs, filters, self.tile.block, self.tile.vectors, width) * terms + stored * -(-outputs // width)
+
+        return prod(size[:2]) * cost(size[2], WHOLE * filters) < cost(pixels, PIECES * filters)
 
     def _dense(self) -> launch.Step:
         spec, rows = self.spec, 4
@@ -129,42 +191,6 @@ class _Direct(launch.Launches):
         size = (-(-filters // rows) * items, spec.groups, spec.batch)
         return launch.Step("kernel", kernel, size, (items, 1, 1), {"x": 0, "w": 1, "b": 2, "y": 3})
 
-    def _depthwise(self, rows: int) -> launch.Step:
-        spec, form, (part,) = self.spec, self.plan.stored, self.plan.parts
-        lifted = spec.lifted()
-        width, items = (VECTOR_BYTES // self.work.itemsize, 1) if self.processor else (1, 128)
-        while width > 4 and 2 * lifted.out_size[2] <= width:
-            width //= 2
-        high, pitch = rows + form.size[1] - lifted.out_size[1], form.size[2]
-        taps = [_in_strip(at, form, high) for at in part.taps[:, 0].tolist()]
-        strips, planes = -(-lifted.out_size[1] // rows), spec.batch * spec.out_channels
-        share = max(1, min(8, planes * strips // (8 * self.handle.max_compute_units))) if self.processor else 1
-        unrolled = (f"-DTAPS={len(taps)}",) if len(taps) <= MOST_UNROLLED else ()
-        fields = np.array(
-            [
-                *(spec.in_channels, spec.out_channels, len(taps), spec.bias, *lifted.in_size[1:], *lifted.out_size[1:]),
-                *(*form.first[1:], *form.stride[1:], len(form.phases[1]), len(form.phases[2]), rows, high),
-                *(pitch, strips, naive.MODES[spec.padding_mode], spec.out_channels // spec.groups),
-                *(*limits(spec)[1:], planes, share),
-            ],
-            np.int64,
-        )
-        numbers = np.array([*form.phases[1], *form.phases[2], *taps], np.int32)
-        local = (len(form.phases[1]) * len(form.phases[2]) * high * pitch + 4 * width) * self.work.itemsize
-        kernel = self.kernel(
-            ("vectors.cl", "depthwise.cl"), "depthwise", (f"-DWIDTH={width}", f"-DITEMS={items}", *unrolled),
-            self.constant(fields), self.constant(numbers), self.constant(part.taps[:, 1].astype(np.int32)),
-            None, None, None, None, self._cl.LocalMemory(local),
-        )  # fmt: skip
-        operands = {"x": 3, "w": 4, "b": 5, "y": 6}
-        return launch.Step("kernel", kernel, (-(-planes * strips // share) * items,), (items,), operands)
-
-
-def _in_strip(offset: int, form: Stored, high: int) -> int:
-    """A tap's offset in a strip, which holds `high` rows of each residue, from that in a whole channel."""
-    residue, place = divmod(offset, form.size[1] * form.size[2])
-    return residue * high * form.size[2] + place
-
 
 def is_dense(spec: ConvSpec) -> bool:
     """Whether the one window is the whole input, in order."""
@@ -172,24 +198,8 @@ def is_dense(spec: ConvSpec) -> bool:
     return spec.op == "conv" and whole and prod(spec.dilation) == 1
 
 
-#: Bytes of local memory that a strip of a depthwise convolution takes: a processor's first cache and some of its second.
-STRIP_BYTES = 64 << 10
-
-
-def strip_rows(spec: ConvSpec, plan: Windows, handle: Any, itemsize: int) -> int:
-    """Output rows of a strip of a depthwise convolution; 0 where the kernel for it does not apply."""
-    lifted, form = spec.lifted(), plan.stored
-    if spec.op != "conv" or spec.groups != spec.in_channels or lifted.kernel_size[0] > 1 or lifted.out_size[0] > 1:
-        return 0
-    if lifted.in_size[0] > 1 or form.first[0] != 0:
-        return 0
-    residues, reach = len(form.phases[1]) * len(form.phases[2]), form.size[1] - lifted.out_size[1]
-    fits = (min(STRIP_BYTES, handle.local_mem_size // 2) // itemsize - 4 * VECTOR_BYTES) // (residues * form.size[2]) - reach
-    return max(0, min(fits, lifted.out_size[1]))
-
-
-def pack_step(of: launch.Launches, form: Stored, stored: Any) -> launch.Step:
-    """The launch that fills `stored` from x."""
+def pack_step(of: launch.Launches, form: Stored, stored: Any, room: int) -> launch.Step:
+    """The launch that fills `stored` from x, and `room` elements behind with zeros."""
     spec = of.spec
     lifted = spec.lifted()
     channels = prod(spec.x_shape[:2])
@@ -204,6 +214,7 @@ def pack_step(of: launch.Launches, form: Stored, stored: Any) -> launch.Step:
             *form.stride,
             *counts,
             *limits(spec),
+            room,
         ],
         np.int64,
     )
@@ -224,7 +235,7 @@ def limits(spec: ConvSpec) -> tuple[int, ...]:
     return tuple(n + hi for n, (_, hi) in zip(lifted.in_size, padding, strict=True))
 
 
-def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int, chunk: int) -> np.ndarray:
+def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int, chunk: int, row_tiles: int) -> np.ndarray:
     """The `Plan` of blocked.cl, as int64 in the order of its fields."""
     lifted = spec.lifted()
     assert spec.w_shape is not None
@@ -235,10 +246,10 @@ def pack_plan(spec: ConvSpec, plan: Windows, part: Part, tiles: int, blocks: int
     return np.array(
         [
             *(spec.batch, spec.groups, channels, filters),
-            *(len(part.taps), part.pixels(plan.stored), tiles, blocks),
+            *(len(part.taps), part.size[2] if row_tiles else part.pixels(plan.stored), tiles, blocks),
             *(chunk, spec.bias, plan.stored.channel, w_out),
             *(w_in, weights // spec.groups, *plan.stored.size[1:]),
-            *(channels * plan.stored.channel, filters * prod(spec.out_size)),
+            *(channels * plan.stored.channel, filters * prod(spec.out_size), row_tiles),
             *(*part.size, *part.first, *part.step, *lifted.out_size),
         ],
         np.int64,

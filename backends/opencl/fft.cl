@@ -18,10 +18,11 @@
  *              where it begins: for x and y the first element of the block, for w the residue of the stride
  *   factor     TYPE, pairs of cosine and -sine: of each pass, stage after stage, and of the two rows of a split axis
  *   x, w, b, y the operands; b is not read where has_bias is 0
- *   reached    char[out_size[0] + out_size[1] + out_size[2]]: 0 where no tap reaches the output, which then is the bias
+ *   reached    char[out_size[0] + out_size[1] + out_size[2]]: 0 where no tap reaches the output, which then is the bias;
+ *              2 where the 15 behind it are reached, too
  *   s          TYPE[batches][points][2][LANES], spectra
  * Work size    one dimension, rounded up, see each kernel
- * Limits       fewer than 2^31 elements along an axis and points of a transform; 64-bit offsets between batches
+ * Limits       fewer than 2^31 elements along an axis, planes, and real numbers in a batch; 64-bit offsets between batches
  */
 typedef struct {
     long size[3], pitch, points, split;          /* of a transform as it is stored; split: its rows are one axis */
@@ -33,9 +34,8 @@ typedef struct {
 
 #define PAIR (2 * LANES)
 
-/* A complex number z is the two vectors zr and zi: compilers that do not optimise, and the simulator that looks for
- * uninitialised values, do badly with structures of vectors. `p` is at the real parts, `im` elements further are the
- * imaginary ones. No comma outside parentheses: these macros are arguments of others. */
+/* A complex number z is the two vectors zr and zi. `p` is at the real parts, `im` elements further are the imaginary
+ * ones. No comma outside parentheses: these macros are arguments of others. */
 #define TAKE(z, p)                                                         \
     VECTOR z##r = LOAD(p);                                                 \
     VECTOR z##i = LOAD((p) + im);
@@ -684,7 +684,7 @@ __kernel void inverse_y(
                 __global const char *real = reached + g->out_size[0] + g->out_size[1] + first;
                 const bool row_real = reached[i] && reached[g->out_size[0] + j];
                 const int most = min(count, n - first);
-                if (most == WIDTH && row_real && g->block[2] > 0 && real[0] == 2)
+                if (most == WIDTH && row_real && real[0] == 2)
                     STORE(GET(got) + bias, out);
                 else
                     for (int k = 0; k < most; ++k)

@@ -119,7 +119,7 @@ __kernel void im2col(
                 if (s == 2)
                     for (; l + WIDTH < z; l += WIDTH) {
                         const VECTOR low = LOAD(line + at + 2 * l), high = LOAD(line + at + 2 * l + WIDTH);
-                        STORE((VECTOR)(low.even, high.even), to + l);
+                        STORE(EVEN(low, high), to + l);
                     }
 #endif
                 for (; l < z; ++l)

@@ -79,6 +79,8 @@ class Step:
         Work items, and of them a group.
     operands : mapping of str to int
         `x`, `w`, `b`, `y` to the number of the argument.
+    values : mapping of int to object
+        Other arguments that are set before each launch, of a kernel that several steps share.
     """
 
     phase: str
@@ -86,6 +88,7 @@ class Step:
     size: tuple[int, ...]
     local: tuple[int, ...]
     operands: Mapping[str, int] = field(default_factory=dict)
+    values: Mapping[int, Any] = field(default_factory=dict)
 
 
 class Launches:
@@ -100,10 +103,13 @@ class Launches:
         self.work = numpy_dtype(WORK[spec.acc_dtype])
         self._last: tuple[list[Any], list[Any], dict[str, float]] = ([], [], {})
         self.steps: list[Step] = []
+        self._unmapping: Any = None
         self._shared = runtime.shares_memory(self.handle)
         self._kept: dict[str, Any] = {}
         self._owned: list[Any] = []
         self._kernels: list[tuple[Any, str, Any]] = []
+        self._constants: dict[bytes, Any] = {}
+        self._sharing: dict[int, list[tuple[Step, tuple[Any, ...]]]] = {}
 
     def scratch(self, elements: int, itemsize: int | None = None) -> Any:
         """A buffer of so many elements of the working type, for kernels alone."""
@@ -118,6 +124,10 @@ class Launches:
         self._owned.append(buffer)
         return buffer
 
+    def local(self, size: int) -> Any:
+        """An argument of so many bytes of local memory."""
+        return self._cl.LocalMemory(size)
+
     def kernel(self, files: Sequence[str], name: str, extra: Sequence[str], *arguments: Any, prelude: str = "") -> Any:
         """The kernel `name` of `files` behind common.cl; an argument that is None is an operand, set by `run`."""
         source = prelude + runtime.source("common.cl", *files)
@@ -128,6 +138,20 @@ class Launches:
             if argument is not None:
                 kernel.set_arg(i, argument)
         return kernel
+
+    def share(self, step: Step, arguments: Sequence[Any]) -> None:
+        """Add a step; `settle` gives all that use its kernel the arguments in which they differ."""
+        self.steps.append(step)
+        self._sharing.setdefault(id(step.kernel), []).append((step, tuple(arguments)))
+
+    def settle(self) -> None:
+        """Have each step of a shared kernel set what another one sets otherwise."""
+        for sharing in self._sharing.values():
+            columns = zip(*(arguments for _, arguments in sharing), strict=True)
+            varied = [i for i, column in enumerate(columns) if not all(_same(column[0], other) for other in column)]
+            for step, arguments in sharing:
+                step.values = {i: arguments[i] for i in varied}
+        self._sharing = {}
 
     def _allocate(self, size: int, flags: Any) -> Any:
         # OpenCL refuses an empty buffer, and a kernel argument must point somewhere.
@@ -152,13 +176,16 @@ class Launches:
         for step in self.steps:
             for name, at in step.operands.items():
                 step.kernel.set_arg(at, buffers[name])
+            for at, value in step.values.items():
+                step.kernel.set_arg(at, value)
             events.append(self._cl.enqueue_nd_range_kernel(self.queue, step.kernel, step.size, step.local))
         if self._shared:
             mapped, event = self._cl.enqueue_map_buffer(
                 self.queue, buffers["y"], self._cl.map_flags.READ, 0, y.shape, y.dtype, is_blocking=False
             )
             self.queue.finish()
-            mapped.base.release(self.queue)
+            # Held until the next call has waited: PoCL 3.0 may still look at what its unmapping works on, once in 10^4 calls.
+            self._unmapping = mapped.base.release(self.queue), buffers, arrays, y
         else:
             event = self._cl.enqueue_copy(self.queue, y, buffers["y"])  # blocks; the queue is in order
         copies.append(event)
@@ -210,8 +237,14 @@ class Launches:
 
     def __exit__(self, *exc: object) -> None:
         self.queue.finish()
+        self._unmapping = None
         for buffer in self._owned:
             buffer.release()
         for program, name, kernel in self._kernels:  # once, though it be left twice
             self.runtime.leave(program, name, kernel)
-        self._owned, self._kernels, self._kept = [], [], {}
+        self._owned, self._kernels, self._kept, self._constants = [], [], {}, {}
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two arguments of a kernel are: the same object, or equal numbers."""
+    return a is b or (isinstance(a, np.generic) and isinstance(b, np.generic) and bool(a == b))

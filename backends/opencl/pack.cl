@@ -5,13 +5,14 @@
  *   g        Layout, one, constant
  *   residue  int[count[0] + count[1] + count[2]]: the residues that are stored, an axis after the other
  *   x        TYPE[channels of all samples][in_size...]
- *   out      TYPE[channels of all samples][residues of each axis...][size...], every element written
+ *   out      TYPE[channels of all samples][residues of each axis...][size...], every element written, and `room` zeros behind
  * Work size   one item a plane (BY_PLANE) or an element, in one dimension, rounded up to the local size (any)
  * Limits      an axis of fewer than 2^31 elements, padding included
  */
 typedef struct {
     long channels, mode;
     long in_size[3], size[3], first[3], stride[3], count[3], limit[3]; /* count: residues that are stored */
+    long room;
 } Layout;
 
 inline TYPE element(__global const TYPE *line, long i, long n, long limit, long mode)
@@ -28,6 +29,11 @@ __kernel void pack(
 {
     const long id = get_global_id(0);
     const int row_size = g->size[2], rows = g->size[1];
+    if (id == 0) { /* what vectors that begin in the last elements read: multiplied, not stored */
+        const long planes = g->channels * g->count[0] * g->count[1] * g->count[2] * g->size[0];
+        for (int i = 0; i < g->room; ++i)
+            out[planes * rows * row_size + i] = 0;
+    }
 #ifdef BY_PLANE
     long rest = id;
 #else
@@ -52,7 +58,8 @@ __kernel void pack(
 #ifdef BY_PLANE
     /* [a, z): the elements of a row that lie inside the input, where no index is wrapped */
     const int a = min(row_size, from < 0 ? (-from + s - 1) / s : 0);
-    const int z = max(a, min(row_size, from < n ? (n - from + s - 1) / s : 0));
+    const int top = min((long)n, g->limit[2]); /* what is cropped counts as beyond */
+    const int z = max(a, min(row_size, from < top ? (top - from + s - 1) / s : 0));
     __global TYPE *row = out + id * rows * row_size;
     for (int h_at = 0; h_at < rows; ++h_at, row += row_size) {
         const long i_h = source_within(h_at * g->stride[1] + g->first[1] + phase_h, g->in_size[1], g->limit[1], mode);

@@ -20,6 +20,7 @@ from harness.backend import Device, Probe
 
 EXTRA_HINT = "pip install 'convproof[opencl]'"
 LINKER_HINT = "apt-get install binutils"
+VENDORS_HINT = "a folder of .icd files is wanted, each of one line: the path of a driver's library"
 #: Work items a group. Any device takes it (`Runtime.local_size` lowers it where not), and PoCL compiles a
 #: kernel anew for each local size, so that one fixed number keeps builds few.
 LOCAL_SIZE = 64
@@ -44,6 +45,7 @@ class Runtime:
     """The devices of this process, their queues and the programs built for them; lives as long as its backend."""
 
     _handles: dict[str, Any] = field(default_factory=dict)
+    _contexts: dict[str, Any] = field(default_factory=dict)
     _queues: dict[str, Any] = field(default_factory=dict)
     _programs: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     _idle: dict[tuple[Any, str], list[Any]] = field(default_factory=dict)
@@ -92,7 +94,8 @@ class Runtime:
         """The device's queue, in order and with profiling; its context hangs on it."""
         if name not in self._queues:
             cl = import_cl()
-            context = cl.Context([self.handles()[name]])
+            # Held here: Intel's runtime frees a context of which only a queue is left.
+            self._contexts[name] = context = cl.Context([self.handles()[name]])
             self._queues[name] = cl.CommandQueue(context, properties=cl.command_queue_properties.PROFILING_ENABLE)
         return self._queues[name]
 
@@ -210,4 +213,6 @@ def seconds(event: Any) -> float:
 def _explain(error: Exception) -> Probe:
     if isinstance(error, ImportError):
         return Probe(reason=f"OpenCL backends need pyopencl: {error}", hint=EXTRA_HINT)
+    if folder := os.environ.get("OCL_ICD_VENDORS"):
+        return Probe(reason=f"no OpenCL driver answers: {error}", hint=f"OCL_ICD_VENDORS={folder}: {VENDORS_HINT}")
     return Probe(reason=f"no OpenCL driver answers: {error}", hint=EXTRA_HINT)

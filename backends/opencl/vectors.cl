@@ -25,4 +25,16 @@ typedef VECTOR UNALIGNED __attribute__((aligned(sizeof(TYPE))));
 #define FETCH(p) (*(__local const UNALIGNED *)(p))
 #define GET(p) (*(const UNALIGNED *)(p))
 #define PUT(v, p) (*(UNALIGNED *)(p) = (v))
+/* EVEN(a, b): every second element of a and then of b. Written as a vector of two vectors it crashes Oclgrind 21.10. */
+#ifndef __clang__
+#define EVEN(a, b) (VECTOR)((a).even, (b).even)
+#elif WIDTH == 2
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2)
+#elif WIDTH == 4
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6)
+#elif WIDTH == 8
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14)
+#else
+#define EVEN(a, b) __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+#endif
 #endif

@@ -20,7 +20,7 @@
  *   x         TYPE[channels][x_channel], as pack.cl stores it, and room for a vector behind
  *   v         TYPE[N * N][channels][vectors * WIDTH], frequencies APART
  *   channels, x_channel, pitch, phase   elements of a stored channel, of a row of a residue, of a residue
- *   first, vectors
+ *   vectors, first
  * Work size   channels * vectors, one dimension, rounded up
  * Limits      none of its own
  */
@@ -31,8 +31,8 @@ __kernel void wino_input(
     const int x_channel,
     const int pitch,
     const int phase,
-    const int first,
-    const int vectors)
+    const int vectors,
+    const long first)
 {
     const int id = get_global_id(0), c = id / vectors, at = id % vectors * WIDTH;
     if (c >= channels)
@@ -92,7 +92,9 @@ __kernel __attribute__((reqd_work_group_size(1, 1, 1))) void wino_gather(
         if (i_h < 0)
             continue;
         __global const TYPE *line = from + i_h * in_w;
-        const int a = low_w < 0 ? 0 : low_w < pitch ? low_w : pitch, z = in_w + low_w < pitch ? in_w + low_w : pitch;
+        /* what is cropped counts as beyond: it would take part in the transforms, and leave rounding errors */
+        const int wide_w = limit_w < in_w ? limit_w : in_w, a = low_w < 0 ? 0 : low_w < pitch ? low_w : pitch;
+        const int z = wide_w + low_w < pitch ? wide_w + low_w : pitch;
         for (int w = a; w < z; ++w)
             row[w] = line[w - low_w];
         if (mode != ZEROS)

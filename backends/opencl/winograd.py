@@ -136,7 +136,7 @@ def plan(spec: ConvSpec, m: int, width: int) -> Plan:
         return Plan(m, stored, tiles, pitch, min(whole, max(3, fits // (3 * width) * 3) * width), spec.out_channels)
     again = n * spec.in_channels * whole > CHUNK_BYTES  # tiles that no cache keeps are read again for each chunk
     fits = CHUNK_BYTES // (n * (spec.in_channels + whole)) // 16 * 16
-    return Plan(m, stored, tiles, pitch, whole, min(spec.out_channels, max(128 if again else 16, fits)))
+    return Plan(m, stored, tiles, pitch, whole, min(spec.out_channels, max(128 if again else 64, fits)))
 
 
 class _Winograd(launch.Launches):
@@ -149,99 +149,78 @@ class _Winograd(launch.Launches):
         self._processor = processor
         self._built = (f"-DM={of.m}", f"-DWIDTH={self._width}")
         self._prelude = of.prelude
+        self._made: dict[tuple[str, ...], Any] = {}
+        self._plane: Any = None
         self.plan = p = plan(spec, of.m, self._width if processor else 64)
         x, v, u, m = (self.scratch(n) for n in p.elements(spec))
         self._pixels = self.constant(np.zeros((1, 2), np.int32))
         if p.stored:
-            self.steps.append(pack_step(self, p.stored, x))
+            self.steps.append(pack_step(self, p.stored, x, self._width))
         filters = [(at, min(p.chunk_filters, spec.out_channels - at)) for at in range(0, spec.out_channels, p.chunk_filters)]
         if len(filters) == 1:
-            self.steps.append(self._filter(u, *filters[0]))
+            self._filter(u, *filters[0])
         for sample in range(spec.batch):
             for first in range(0, p.tiles, p.chunk_tiles):
                 vectors = -(-min(p.chunk_tiles, p.tiles - first) // self._width)
-                self.steps.append(self._input(p.stored, x, v, sample, first, vectors))
+                self._input(p.stored, x, v, sample, first, vectors)
                 for at, count in filters:
                     if len(filters) > 1:
-                        self.steps.append(self._filter(u, at, count))
-                    self.steps.append(self._products(u, v, m, count, vectors))
-                    self.steps.append(self._output(m, sample, first, vectors, at, count))
+                        self._filter(u, at, count)
+                    self._products(u, v, m, count, vectors)
+                    self._output(m, sample, first, vectors, at, count)
+        self.settle()
 
-    def _launch(
-        self, phase: str, name: str, items: int, operands: dict[str, int], *arguments: Any, local: int = 0
-    ) -> launch.Step:
-        kernel = self.kernel(("vectors.cl", "winograd.cl"), name, self._built, *arguments, prelude=self._prelude)
-        local = local or 1 if self._width > 1 else local or self.runtime.local_size(self.device, kernel)
-        return launch.Step(phase, kernel, (-(-items // local) * local,), (local,), operands)
+    def _kernel(self, files: tuple[str, ...], name: str, built: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """One for all chunks."""
+        key = (name, *built)
+        if key not in self._made:
+            self._made[key] = self.kernel(files, name, built, *arguments, prelude=self._prelude)
+        return self._made[key]
 
-    def _input(self, form: Stored | None, x: Any, v: Any, sample: int, first: int, vectors: int) -> launch.Step:
+    def _transform(self, phase: str, name: str, items: int, operands: dict[str, int], *arguments: Any, local: int = 0) -> None:
+        kernel = self._kernel(("vectors.cl", "winograd.cl"), name, self._built, arguments)
+        local = local or (1 if self._width > 1 else self.runtime.local_size(self.device, kernel))
+        self.share(launch.Step(phase, kernel, (-(-items // local) * local,), (local,), operands), arguments)
+
+    def _input(self, form: Stored | None, x: Any, v: Any, sample: int, first: int, vectors: int) -> None:
         spec, channels = self.spec, self.spec.in_channels
-        numbers: tuple[int, ...]
         if form:
-            start = sample * channels * form.channel + first
-            numbers = (channels, form.channel, form.size[2], form.size[1] * form.size[2], start, vectors)
-            return self._launch("kernel", "wino_input", channels * vectors, {}, x, v, *map(np.int32, numbers))
+            sizes = map(np.int32, (channels, form.channel, form.size[2], form.size[1] * form.size[2], vectors))
+            start = np.int64(sample * channels * form.channel + first)
+            self._transform("kernel", "wino_input", channels * vectors, {}, x, v, *sizes, start)
+            return
         m, (high, wide) = self.plan.m, (-(-o // self.plan.m) for o in spec.out_size)
-        plane = self._cl.LocalMemory((high * m + 2) * (wide * m + 2) * self.work.itemsize)
         padding = (spec.padding[0][0], spec.padding[1][0], *limits(spec)[1:], naive.MODES[spec.padding_mode])
-        numbers = (channels, *spec.in_size, *padding, high, wide, vectors)
-        offset = np.int64(sample * prod(spec.x_shape[1:]))
-        return self._launch(
-            "kernel", "wino_gather", channels, {"x": 0}, None, v, plane, *map(np.int32, numbers), offset, local=1
-        )
+        sizes = map(np.int32, (channels, *spec.in_size, *padding, high, wide, vectors))
+        start = np.int64(sample * prod(spec.x_shape[1:]))
+        self._plane = self._plane or self.local((high * m + 2) * (wide * m + 2) * self.work.itemsize)
+        self._transform("kernel", "wino_gather", channels, {"x": 0}, None, v, self._plane, *sizes, start, local=1)
 
-    def _filter(self, u: Any, first: int, count: int) -> launch.Step:
-        numbers = (first, count, self.spec.in_channels, self.spec.flip)
-        return self._launch("pack", "wino_filter", count, {"w": 0}, None, u, *map(np.int32, numbers))
+    def _filter(self, u: Any, first: int, count: int) -> None:
+        numbers = map(np.int32, (first, count, self.spec.in_channels, self.spec.flip))
+        self._transform("pack", "wino_filter", count, {"w": 0}, None, u, *numbers)
 
-    def _products(self, u: Any, v: Any, m: Any, count: int, vectors: int) -> launch.Step:
+    def _products(self, u: Any, v: Any, m: Any, count: int, vectors: int) -> None:
         """The blocked kernel: a group a frequency, a pixel a tile."""
         n, channels, pixels = (self.plan.m + TAPS - 1) ** 2, self.spec.in_channels, vectors * self._width
         tile = default_tile(pixels, count, self._processor, self.work.itemsize)
-        tiles = -(-pixels // (tile.vectors * tile.width * tile.items))
-        blocks = -(-count // tile.block)
-        chunk = min(tiles, chunk_of_tiles(channels * self.work.itemsize, tile.vectors * tile.width * tile.items, 0))
+        span = tile.vectors * tile.width * tile.items
+        tiles, blocks = -(-pixels // span), -(-count // tile.block)
+        chunk = min(tiles, chunk_of_tiles(channels * self.work.itemsize, span, 0))
         fields = [
-            *(
-                1,
-                n,
-                channels,
-                count,
-                1,
-                pixels,
-                tiles,
-                blocks,
-                chunk,
-                0,
-                pixels,
-                channels,
-                1,
-                apart(channels * count),
-                1,
-                pixels,
-            ),
-            *(apart(channels * pixels), apart(count * pixels), 1, 1, pixels, 0, 0, 0, 1, 1, 1, 1, 1, pixels),
+            *(1, n, channels, count, 1, pixels, tiles, blocks),
+            *(chunk, 0, pixels, channels, 1, apart(channels * count), 1, pixels),
+            *(apart(channels * pixels), apart(count * pixels), 0, 1, 1, pixels, 0, 0, 0, 1, 1, 1, 1, 1, pixels),
         ]
-        kernel = self.kernel(
-            ("vectors.cl", "blocked.cl"),
-            "blocked",
-            tile.options(1),
-            self.constant(np.array(fields, np.int64)),
-            self._pixels,
-            v,
-            u,
-            v,
-            m,
-        )
-        return launch.Step("kernel", kernel, (tiles * blocks * tile.items, n, 1), (tile.items, 1, 1))
+        arguments = (self.constant(np.array(fields, np.int64)), self._pixels, v, u, v, m)
+        kernel = self._kernel(("vectors.cl", "blocked.cl"), "blocked", tile.options(1), arguments)
+        self.share(launch.Step("kernel", kernel, (tiles * blocks * tile.items, n, 1), (tile.items, 1, 1)), arguments)
 
-    def _output(self, m: Any, sample: int, first: int, vectors: int, channel: int, count: int) -> launch.Step:
+    def _output(self, m: Any, sample: int, first: int, vectors: int, channel: int, count: int) -> None:
         spec = self.spec
-        numbers = (count, vectors, first, self.plan.pitch, channel, spec.bias, *spec.out_size)
-        offset = np.int64(sample * prod(spec.out_shape[1:]))
-        return self._launch(
-            "kernel", "wino_output", count * vectors, {"b": 1, "y": 2}, m, None, None, *map(np.int32, numbers), offset
-        )
+        numbers = map(np.int32, (count, vectors, first, self.plan.pitch, channel, spec.bias, *spec.out_size))
+        start = np.int64(sample * prod(spec.out_shape[1:]))
+        self._transform("kernel", "wino_output", count * vectors, {"b": 1, "y": 2}, m, None, None, *numbers, start)
 
 
 def prelude(at: Matrix, g: Matrix, bt: Matrix) -> str:

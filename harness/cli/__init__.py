@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("harness.cli.verify", "Run cases through backends and judge every output."),
     "bench": ("harness.cli.bench", "Verify cases, then time them."),
     "compare": ("harness.cli.compare", "Say whether one side is slower or less accurate."),
+    "tune": ("harness.cli.tune", "Choose a device's fastest settings among those that are right."),
     "fuzz": ("harness.cli.fuzz", "Run random cases until the time is over, and shrink what fails."),
     "explain": ("harness.cli.explain", "Say what is wrong with an output, and where."),
     "repro": ("harness.cli.repro", "Repeat one job and show what it computed."),

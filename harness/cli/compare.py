@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from harness.cli.request import Request, from_options
 from harness.cli.running import check_json, oracle_threads, put_json, refuse_more_threads, run_info
 from harness.cli.settings import Settings, load_settings
 from harness.cli.units import Percent, Seconds
+from harness.tuned import VARIABLE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -124,6 +126,8 @@ def _live(settings: Settings, first: Named, second: Named, selection: Sequence[s
     from harness.timing.machine import Load, environment, governor_warnings
     from harness.timing.process import SideUnavailable
 
+    # an edited kernel has no results of tuning: a side that has some would win by them alone
+    os.environ.setdefault(VARIABLE, "")
     request, cases = _request(settings, selection, options), _cases(settings, selection)
     console, notes = make_console(stderr=options["json_file"] == "-"), make_console(stderr=True)
     started, interrupted = time.monotonic(), False

@@ -21,7 +21,16 @@ PACKAGES = (
     "pandas", "torch", "onnxruntime",
 )  # fmt: skip
 #: Variables that choose a driver, a cache or a store; those that set threads are `harness.run.limits`'s.
-VARIABLES = ("PYOPENCL_CTX", "OCL_ICD_VENDORS", "POCL_DEVICES", "POCL_CACHE_DIR", "NUMBA_CACHE_DIR", "CONVPROOF_STORE")
+VARIABLES = (
+    "PYOPENCL_CTX", "OCL_ICD_VENDORS", "POCL_DEVICES", "POCL_CACHE_DIR", "NUMBA_CACHE_DIR", "CONVPROOF_STORE",
+    "CONVPROOF_TUNED",
+)  # fmt: skip
+
+
+def intel_driver() -> Path | None:
+    """Intel's OpenCL driver for processors where pip installs it: the .icd file beside it names a folder that is not there."""
+    path = Path(sys.prefix) / "lib" / "libintelocl.so"
+    return path if path.is_file() else None
 
 
 def machine() -> dict[str, str]:

@@ -72,8 +72,24 @@ class Timed:
         reason = self._backend.info.limits.why_not(ConvSpec.from_dict(spec))
         return {"reason": None if reason is None else str(reason)}
 
-    def prepare(self, spec: dict[str, Any], device: str, slots: list[Any], size: int) -> dict[str, Any]:
-        """Prepare a specification; tells how long that took."""
+    def tunable(self, device: str) -> dict[str, Any]:
+        """The facts for which what tuning finds holds; None where the backend cannot be tuned."""
+        from harness.backend import Tunable
+
+        return {"key": dict(self._backend.tuned_key(device)) if isinstance(self._backend, Tunable) else None}
+
+    def candidates(self, spec: dict[str, Any], device: str) -> dict[str, Any]:
+        """The settings among which tuning chooses."""
+        from harness.spec import ConvSpec
+
+        found = self._backend.candidates(ConvSpec.from_dict(spec), device)
+        told = [{"settings": dict(c.settings), "pixels": int(c.pixels), "filters": int(c.filters)} for c in found]
+        return {"candidates": told}
+
+    def prepare(
+        self, spec: dict[str, Any], device: str, slots: list[Any], size: int, settings: dict[str, int] | None = None
+    ) -> dict[str, Any]:
+        """Prepare a specification, by these settings if any are given; tells how long that took."""
         import numpy as np
 
         from harness.spec import ConvSpec
@@ -91,7 +107,10 @@ class Timed:
         gc.collect()
         _forget_peak()
         start = perf_counter_ns()
-        prepared = self._backend.prepare(asked, device)
+        if settings is None:
+            prepared = self._backend.prepare(asked, device)
+        else:
+            prepared = self._backend.prepare_with(asked, device, settings)
         self._prepared = prepared.__enter__()
         return {"seconds": (perf_counter_ns() - start) * NANO}
 

@@ -8,7 +8,7 @@ would be timed at its memory).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from statistics import median
@@ -122,10 +122,16 @@ class Calls:
     spec : ConvSpec
     device : str
     limits : Limits
+
+    Attributes
+    ----------
+    settings : mapping of str to int, optional
+        By which it is prepared, of a backend that can be tuned; its own choice if None.
     """
 
     def __init__(self, process: TimedProcess, spec: ConvSpec, device: str, limits: Limits) -> None:
         self.process, self.spec, self.device, self.limits = process, spec, device, limits
+        self.settings: Mapping[str, int] | None = None
         self.last: Trial | None = None
         self._lay = layout(spec)
         self._desk = Desk(process.arena, self._lay, spec.out_dtype)
@@ -135,7 +141,9 @@ class Calls:
     def prepare(self) -> float:
         """Prepare; the seconds it took."""
         slots = [[s.name, s.offset, list(s.shape), s.dtype] for s in self._lay.slots]
-        words = {"spec": self.spec.to_dict(), "device": self.device, "slots": slots, "size": self._lay.size}
+        words: dict[str, Any] = {"spec": self.spec.to_dict(), "device": self.device, "slots": slots, "size": self._lay.size}
+        if self.settings is not None:  # the side may be an installation that knows no settings
+            words["settings"] = dict(self.settings)
         return float(self._ask("prepare", self.limits.load_seconds, **words)["seconds"])
 
     def __call__(self, ops: Operands, **how: object) -> np.ndarray:
@@ -307,11 +315,11 @@ def measure(calls: Calls, problem: Problem, effort: Effort, process: int) -> Mea
     return made
 
 
-def judged(problem: Problem, run: Calls | Given) -> Verdict:
+def judged(problem: Problem, run: Calls | Given, judge: Callable[[Problem, Run], Verdict] = judge_timed) -> Verdict:
     """The verdict on what `run` gives, bounds used again, outputs not."""
     try:
         with np.errstate(all="ignore"):
-            return judge_timed(replace(problem, _outputs={}), run)
+            return judge(replace(problem, _outputs={}), run)
     except RunEnded as e:
         return e.verdict
     except NoBound as e:

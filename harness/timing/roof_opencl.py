@@ -86,7 +86,8 @@ def measure(name: str, threads: int) -> dict[str, Any]:
     import pyopencl as cl
 
     handle = _handle(cl, name)
-    queue = cl.CommandQueue(cl.Context([handle]), properties=cl.command_queue_properties.PROFILING_ENABLE)
+    context = cl.Context([handle])  # held: Intel's runtime frees a context of which only a queue is left
+    queue = cl.CommandQueue(context, properties=cl.command_queue_properties.PROFILING_ENABLE)
     target = _Target(handle, queue, 0 if handle.type & cl.device_type.CPU else 1)
     flops, how, programs = {}, {}, {}
     for dtype in FLOATS:
