@@ -249,10 +249,20 @@ def _toy_platform(name, *devices):
 
 
 def test_without_a_driver_the_probe_has_a_reason(monkeypatch):
+    monkeypatch.delenv("OCL_ICD_VENDORS", raising=False)
     monkeypatch.setattr(runtime, "import_cl", lambda: _toy_cl(_ToyError("PLATFORM_NOT_FOUND_KHR")))
     probe = OpenCLNaive().probe()
     assert (probe.devices, probe.reason) == ((), "no OpenCL driver answers: PLATFORM_NOT_FOUND_KHR")
     assert probe.hint == "pip install 'convproof[opencl]'"
+    monkeypatch.setenv("OCL_ICD_VENDORS", "/nowhere")
+    assert OpenCLNaive().probe().hint == f"OCL_ICD_VENDORS=/nowhere: {runtime.VENDORS_HINT}"
+
+
+def test_the_context_of_a_queue_is_held(device):
+    """Intel's runtime frees one that nobody holds, and the queue's next question fails."""
+    run_time = runtime.Runtime()
+    queue = run_time.queue(device)
+    assert run_time._contexts[device] == queue.context
 
 
 def test_a_driver_without_hardware_is_named(monkeypatch):

@@ -271,6 +271,18 @@ def probed(monkeypatch):
     return held
 
 
+def test_doctor_tells_of_an_intel_driver_that_no_icd_file_names(probed, monkeypatch, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libintelocl.so").touch()
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    told = invoke("doctor", "--json")
+    (note,) = [p for p in json.loads(told.stdout)["problems"] if "Intel" in p["what"]]
+    assert not note["broken"]
+    assert f"export OCL_ICD_VENDORS={tmp_path}/icd" in note["way_out"]
+    probed.append(report("intel", Device("cpu", properties={"platform": "Intel(R) OpenCL"})))
+    assert "no .icd file" not in invoke("doctor", "--json").stdout
+
+
 def test_list_cases_shows_what_the_patterns_select():
     result = invoke("list", "cases", "smoke", "--json")
     assert result.exit_code == 0, result.output

@@ -2,7 +2,10 @@
 
 import os
 import re
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import pytest
 from opencl_kernels import reference
@@ -21,6 +24,7 @@ from harness.run.runner import Options
 from harness.spec import ConvSpec
 
 DIRECT = "backends.opencl.naive:backend"
+AS_GPU = Path(__file__).with_name("opencl_as_gpu.py")
 SPEC = ConvSpec("conv", (20,), (3,))
 LOG = """
 Oclgrind - OpenCL runtime error detected
@@ -144,6 +148,94 @@ def test_the_built_in_kernels_are_clean(simulated):
     found = verdicts(DIRECT, list(chosen.values()), ("contract",))
     assert {op for op, *_ in chosen} == {"conv", "conv_transpose", "max_pool", "avg_pool"}
     assert {(k, v.message) for k, v in found.items() if v.status is not Status.PASS} == set()
+
+
+SAME = ((1, 1), (1, 1))
+#: A kernel each, with tails of rows, of vectors and of groups.
+SUMS = {
+    "blocked": ConvSpec("conv", (4, 5), (3, 2), 1, 2, 3, (1, 1), SAME, bias=True),
+    "blocked-in-place": ConvSpec("conv", (19,), (1,), 1, 2, 3),
+    "strided": ConvSpec("conv", (5, 6), (3, 3), 1, 2, 2, (2, 2), SAME, "circular"),
+    "transposed": ConvSpec("conv_transpose", (3, 4), (3, 3), 1, 2, 2, (2, 2), SAME),
+}
+DIRECT_SUMS = SUMS | {
+    "depthwise": ConvSpec("conv", (5, 7), (3, 3), 1, 2, 2, (1, 1), SAME, groups=2, bias=True),
+    "depthwise-strided": ConvSpec("conv", (6, 21), (3, 3), 1, 1, 1, (2, 2), SAME, "reflect"),
+    "dense": ConvSpec("conv", (3, 7), (3, 7), 1, 2, 5),
+}
+TILES = {
+    "gathered": ConvSpec("conv", (5, 5), (3, 3), 1, 1, 2, (1, 1), SAME, bias=True),
+    "stored": ConvSpec("conv", (3, 37), (3, 3), 1, 1, 1, (1, 1), ((1, 0), (1, 1))),
+}
+#: Backend, the specifications that reach each of its kernels.
+SIMULATED = {
+    "backends.opencl.direct:backend": DIRECT_SUMS,
+    f"{AS_GPU}:direct": DIRECT_SUMS,
+    "backends.opencl.im2col:backend": SUMS,
+    f"{AS_GPU}:im2col": SUMS,
+    "backends.opencl.winograd:backend": TILES,
+    f"{AS_GPU}:f43": TILES,
+    "backends.opencl.winograd:backend_f23": TILES,
+    f"{AS_GPU}:f23": TILES,
+}
+
+
+@pytest.mark.parametrize("ref", SIMULATED, ids=lambda ref: Path(ref).name)
+def test_the_kernels_of_processors_and_of_gpus_are_clean(simulated, ref):
+    """No race, no access out of bounds, nothing stored that comes from memory that nobody wrote."""
+    cases = [Case(f"a-{name}", "a", spec, "a fact", "hand: a test") for name, spec in SIMULATED[ref].items()]
+    assert all(spec.flops <= MOST_FLOPS for spec in SIMULATED[ref].values())
+    found = verdicts(ref, cases, ("contract",))
+    assert {(k, v.message) for k, v in found.items() if v.status is not Status.PASS} == set()
+    assert len(found) == len(cases)
+
+
+KNOWN = """
+import sys
+from harness.run.oclgrind import Findings, told
+findings = Findings.watched()
+import numpy as np, pyopencl as cl
+platform = next(p for p in cl.get_platforms() if p.name == "Oclgrind")
+context = cl.Context(platform.get_devices())
+queue, flags, ones = cl.CommandQueue(context), cl.mem_flags, np.ones(8, np.float32)
+program = cl.Program(context, "__kernel void copy(__global const float *x, __global float *y)"
+                     "{ y[get_global_id(0)] = x[get_global_id(0)]; }").build()
+kernel, out = cl.Kernel(program, "copy"), cl.Buffer(context, flags.READ_WRITE, 32)
+
+def clean(x, items=8, y=out):
+    kernel.set_args(x, y)
+    cl.enqueue_nd_range_kernel(queue, kernel, (items,), (1,)).wait()
+    return not findings.new()
+
+assert clean(cl.Buffer(context, flags.READ_ONLY | flags.USE_HOST_PTR, hostbuf=ones)), "memory of the host"
+halves, filled, mapped = (cl.Buffer(context, flags.READ_WRITE, 32) for _ in range(3))
+for start in (0, 4):
+    cl.enqueue_copy(queue, halves, ones[start:start + 4], dst_offset=4 * start)
+assert clean(halves), "written in two parts"
+cl.enqueue_fill_buffer(queue, filled, np.float32(1), 0, 32)
+assert clean(filled), "filled"
+array, _ = cl.enqueue_map_buffer(queue, mapped, cl.map_flags.READ | cl.map_flags.WRITE, 0, 8, np.float32)
+array[...] = 1
+array.base.release(queue)
+assert clean(mapped), "mapped"
+small = cl.Buffer(context, flags.READ_WRITE, 16)
+assert clean(filled, 4, small)
+small.release()
+large = cl.Buffer(context, flags.READ_WRITE, 32)
+assert clean(filled, 8, large) and clean(large), "larger than what had been in its place"
+missing = cl.Buffer(context, flags.READ_WRITE, 32)
+assert clean(filled, 7, missing) and clean(missing, 7)
+assert not clean(missing), "the last element was never written"
+import harness.run.shadow as shadow
+shadow.MOST_BYTES = 64
+for size in (16, 32, 16, 32, 64, 32, 64):
+    assert clean(cl.Buffer(context, flags.READ_WRITE, size), size // 4, cl.Buffer(context, flags.READ_WRITE, size)), size
+"""
+
+
+def test_what_the_host_wrote_is_known_and_what_nobody_wrote_is_found(simulated):
+    done = subprocess.run([sys.executable, "-c", KNOWN], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_simulator_is_never_the_device_that_is_taken_unasked(simulated):

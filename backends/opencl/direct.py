@@ -182,7 +182,7 @@ class _Direct(launch.Launches):
         return prod(size[:2]) * cost(size[2], WHOLE * filters) < cost(pixels, PIECES * filters)
 
     def _dense(self) -> launch.Step:
-        spec, rows = self.spec, 4
+        spec, rows = self.spec, 16
         width, items = (VECTOR_BYTES // self.work.itemsize, 1) if self.processor else (1, 64)
         filters, terms = spec.out_channels // spec.groups, spec.in_channels // spec.groups * prod(spec.kernel_size)
         built = (f"-DWIDTH={width}", f"-DITEMS={items}", f"-DROWS={rows}")

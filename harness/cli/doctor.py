@@ -79,6 +79,7 @@ def environment(settings: Settings) -> dict[str, str]:
     held["settings"] = str(settings.source or "defaults: no convproof.toml, no [tool.convproof]")
     held["store"] = f"{store} ({format_bytes(store.stat().st_size)})" if store.is_file() else f"{store} (not made yet)"
     held["workers"] = f"{settings.workers} of {settings.threads} threads, {format_bytes(settings.memory)} each"
+    held["tuned settings"] = _tuned()
     for name, folder in facts.caches().items():
         held[f"cache of {name}"] = f"{folder} ({format_bytes(facts.folder_bytes(folder))})"
     return held | facts.variables()
@@ -123,6 +124,18 @@ def backend_problems(reports: list[ProbeReport], settings: Settings) -> Iterator
         yield Problem(f"backend {r.name}: {r.message or r.status}", way, broken=required or not unavailable)
     if not any(r.devices for r in reports):
         yield Problem("no backend can run", "pip install 'convproof[naive,opencl]'")
+    yield from _unnamed_driver(reports)
+
+
+def _unnamed_driver(reports: list[ProbeReport]) -> Iterator[Problem]:
+    """Intel's OpenCL driver is installed, and OpenCL was not told of it: it lists drivers by the .icd files that it finds."""
+    platforms = {d.properties.get("platform", "") for r in reports for d in r.devices}
+    driver = facts.intel_driver()
+    if driver is None or any("Intel" in name for name in platforms):
+        return
+    folder = driver.parent.parent / "icd"
+    way = f"mkdir -p {folder}; echo {driver} > {folder}/intel.icd; export OCL_ICD_VENDORS={folder}"
+    yield Problem(f"Intel's OpenCL driver {driver} is installed, and no .icd file names it", way, broken=False)
 
 
 def library_problems(reports: list[ProbeReport]) -> Iterator[Problem]:
@@ -190,6 +203,17 @@ def _shared_memory() -> str:
     shm = Path("/dev/shm")  # noqa: S108 - reported, not written
     return (
         f"{memfd}; /dev/shm has {format_bytes(shutil.disk_usage(shm).free)} free" if shm.is_dir() else f"{memfd}; no /dev/shm"
+    )
+
+
+def _tuned() -> str:
+    from harness.tuned import VARIABLE, Table, folder, tables
+
+    found = tables()
+    number = sum(len(t.entries) for t in found.values() if isinstance(t, Table))
+    broken = sum(not isinstance(t, Table) for t in found.values())
+    return (
+        f"{folder()} ({number} kept{f', {broken} broken files' if broken else ''})" if folder() else f"off: {VARIABLE} is empty"
     )
 
 

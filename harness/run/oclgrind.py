@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from harness.backend import Device
 from harness.run.arena import Arena
+from harness.run.shadow import watch_import
 
 NAME = "Oclgrind"
 #: Operations of the largest problem that is simulated: 0.1 ms each where all is searched for (opencl-direct, one core).
@@ -54,6 +55,7 @@ class Findings:
             os.environ.setdefault(f"OCLGRIND_{name}", value)
         fd = Arena().fd
         os.environ["OCLGRIND_LOG"] = f"/proc/self/fd/{fd}"
+        watch_import()
         return cls(fd)
 
     def new(self) -> str:
