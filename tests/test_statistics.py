@@ -1,5 +1,7 @@
 """The statistics of samples against what is known of them: coverage, published quantiles, false alarms."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -138,6 +140,15 @@ def test_an_alarm_counts_if_a_second_trial_raises_it_too():
     assert all("not confirmed" in c.note for c in made[1:])
     wrong = change(Finding.WRONG, 1.0, 1.0)
     assert confirmed([slow], [wrong])[0].finding is Finding.WRONG
+
+
+def test_one_pair_that_met_another_process_does_not_undo_five_that_agree():
+    """Student's t is then far from sure: its deviation is that pair's."""
+    slow = change(Finding.SLOWER, 1.1, 0.001)
+    spoilt = Ratio(1.1, 1.05, 2.0, (1.1, 1.11, 1.09, 1.1, 3.0), 0.25)
+    split = Ratio(1.1, 1.05, 2.0, (1.1, 1.11, 0.9, 1.1, 3.0), 0.25)
+    again = [replace(slow, ratio=r) for r in (spoilt, split)]
+    assert [confirmed([slow], [c])[0].finding for c in again] == [Finding.SLOWER, Finding.INCONCLUSIVE]
 
 
 def test_errors_count_where_all_data_agree_and_the_difference_is_more_than_that_of_an_order_of_summation():

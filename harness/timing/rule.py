@@ -119,7 +119,7 @@ class Change:
 def confirmed(alarms: Sequence[Change], again: Sequence[Change], rate: float = 0.05) -> list[Change]:
     """What is left of alarms after a second, independent trial.
 
-    An alarm stands if the second trial raises the same one, and its p belongs to the discoveries among all that were tried
+    An alarm stands if the second trial raises the same one, and its one-sided p belongs to the discoveries among all that were tried
     again, at a false discovery rate of `rate`. The figures are those of the second trial: the first was picked for being
     large. What does not stand is INCONCLUSIVE.
 
@@ -128,7 +128,7 @@ def confirmed(alarms: Sequence[Change], again: Sequence[Change], rate: float = 0
     alarms, again : sequence of Change
         In one order.
     """
-    stands = discoveries([c.ratio.p for c in again], rate)
+    stands = discoveries([c.ratio.p_ahead for c in again], rate)
     made = []
     for first, second, stood in zip(alarms, again, stands, strict=True):
         if second.finding is first.finding and stood:
