@@ -119,9 +119,9 @@ class Change:
 def confirmed(alarms: Sequence[Change], again: Sequence[Change], rate: float = 0.05) -> list[Change]:
     """What is left of alarms after a second, independent trial.
 
-    An alarm stands if the second trial raises the same one, and its one-sided p belongs to the discoveries among all that were tried
-    again, at a false discovery rate of `rate`. The figures are those of the second trial: the first was picked for being
-    large. What does not stand is INCONCLUSIVE.
+    An alarm stands if the second trial raises the same one, and its one-sided p belongs to the discoveries among all that
+    were tried again, at a false discovery rate of `rate`. The figures are those of the second trial: the first was picked
+    for being large. What does not stand is INCONCLUSIVE.
 
     Parameters
     ----------
