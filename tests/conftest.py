@@ -9,3 +9,6 @@ import signal
 os.environ["CONVPROOF_TUNED"] = ""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: Answers for a whole process what kernels ask about their device: not to be imported in search of doctests.
+collect_ignore = ["opencl_as_gpu.py"]
