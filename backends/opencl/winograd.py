@@ -70,7 +70,7 @@ class OpenCLWinograd:
     def workspace_bytes(self, spec: ConvSpec, /) -> int:
         """The stored input, a chunk's stages, and what `opencl-naive` takes."""
         item = dtype(launch.WORK[spec.acc_dtype]).itemsize
-        stages = max(sum(plan(spec, self.m, width).elements(spec)) for width in (16, 64))  # of processors, of GPUs
+        stages = max(sum(plan(spec, self.m, width).elements(spec)) for width in (8, 16, 64))  # of processors, of GPUs
         return naive.OpenCLNaive().workspace_bytes(spec) + stages * item
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
