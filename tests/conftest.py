@@ -10,5 +10,6 @@ os.environ["CONVPROOF_TUNED"] = ""
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: Answers for a whole process what kernels ask about their device: not to be imported in search of doctests.
-collect_ignore = ["opencl_as_gpu.py"]
+#: Not to be imported in search of doctests: the one answers for a whole process what kernels ask about their device, the
+#: other fixes its numbers of threads by its arguments.
+collect_ignore = ["opencl_as_gpu.py", "fft_check.py"]
