@@ -65,8 +65,7 @@ class OpenCLAuto:
 
     def prepare(self, spec: ConvSpec, device: str, /) -> Prepared:
         """Prepare the chosen backend's."""
-        handle = launch.handle_of(self._direct.runtime, self.info.name, device)
-        del handle  # only that there is one: the message should name this backend
+        launch.handle_of(self._direct.runtime, self.info.name, device)  # what is missing is missing under this name
         return _Chosen(self._chosen(spec).prepare(spec, device), *self.choose(spec))
 
     def _chosen(self, spec: ConvSpec) -> Any:

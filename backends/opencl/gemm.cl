@@ -24,23 +24,6 @@ typedef struct {
     long size[3], first[3], step[3], out_size[3]; /* the matrix's columns as part of the output */
 } Product;
 
-/* Loops that the preprocessor writes out: compilers keep an array in registers only where no loop indexes it. */
-#define ROWS_1(X, n) X(0, n)
-#define ROWS_2(X, n) ROWS_1(X, n) X(1, n)
-#define ROWS_3(X, n) ROWS_2(X, n) X(2, n)
-#define ROWS_4(X, n) ROWS_3(X, n) X(3, n)
-#define ROWS_5(X, n) ROWS_4(X, n) X(4, n)
-#define ROWS_6(X, n) ROWS_5(X, n) X(5, n)
-#define ROWS_7(X, n) ROWS_6(X, n) X(6, n)
-#define ROWS_8(X, n) ROWS_7(X, n) X(7, n)
-#define COLUMNS_1(X, i) X(i, 0)
-#define COLUMNS_2(X, i) COLUMNS_1(X, i) X(i, 1)
-#define COLUMNS_3(X, i) COLUMNS_2(X, i) X(i, 2)
-#define COLUMNS_4(X, i) COLUMNS_3(X, i) X(i, 3)
-#define COLUMNS_5(X, i) COLUMNS_4(X, i) X(i, 4)
-#define COLUMNS_6(X, i) COLUMNS_5(X, i) X(i, 5)
-#define COLUMNS_7(X, i) COLUMNS_6(X, i) X(i, 6)
-#define COLUMNS_8(X, i) COLUMNS_7(X, i) X(i, 7)
 #define EACH_ROW(X, n) CAT(ROWS_, ROWS)(X, n)
 #define EACH_COLUMN(X, i, n) CAT(COLUMNS_, n)(X, i)
 

@@ -92,7 +92,7 @@ class Step:
 
 
 class Launches:
-    """What a `Prepared` of several kernels is; subclasses add steps in `build`."""
+    """What a `Prepared` of several kernels is; subclasses add their steps as they are made."""
 
     def __init__(self, spec: ConvSpec, device: str, run_time: runtime.Runtime) -> None:
         self._cl = runtime.import_cl()
@@ -116,13 +116,14 @@ class Launches:
         return self._allocate(elements * (itemsize or self.work.itemsize), self._cl.mem_flags.READ_WRITE)
 
     def constant(self, values: np.ndarray) -> Any:
-        """A buffer that holds `values` from now on."""
-        flags = self._cl.mem_flags
-        buffer = self._cl.Buffer(
-            self.queue.context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=np.ascontiguousarray(values)
-        )
-        self._owned.append(buffer)
-        return buffer
+        """A buffer that holds `values` from now on; the same for equal ones."""
+        flags, content = self._cl.mem_flags, values.tobytes()
+        if content not in self._constants:
+            held = np.frombuffer(content, np.uint8)
+            buffer = self._cl.Buffer(self.queue.context, flags.READ_ONLY | flags.COPY_HOST_PTR, hostbuf=held)
+            self._owned.append(buffer)
+            self._constants[content] = buffer
+        return self._constants[content]
 
     def local(self, size: int) -> Any:
         """An argument of so many bytes of local memory."""
