@@ -19,6 +19,7 @@ from harness.catalogue.case import Case
 from harness.checks import CHECKS, Problem
 from harness.checks.adjoint import as_convs, stuffed, stuffed_duals, swapped, transposes
 from harness.checks.matrices import bases
+from harness.cli.classes import class_lines
 from harness.cli.list import explanation, worked
 from harness.data import Operands, draw
 from harness.oracle import reference
@@ -425,6 +426,14 @@ def test_winograd_is_told_from_fft_at_many_channels(channels):
     spec = replace(WIDE, in_size=(20, 20), in_channels=channels, out_channels=1)
     found = {m.info.name: judged("algorithm_class", called(m), spec).details["measured"] for m in (fft, winograd, backend_f43)}
     assert found == {"fft": "fft", "winograd": "winograd", "winograd-f43": "winograd"}
+
+
+def test_a_backend_that_chooses_is_not_blamed_for_a_direct_sum():
+    info = BackendInfo(
+        "both", algorithm=backend_f43.info.algorithm, transforms=((Limits(("conv",)), backend_f43.info.algorithm),)
+    )
+    assert class_lines({"both": info}, {"both": {"direct": 5}}) == []
+    assert class_lines({"both": info}, {"both": {"fft": 5}}) == ["both: declared winograd F(4,3), measured fft on 5 of 5 cases"]
 
 
 def test_a_direct_sum_confirms_its_declaration_and_a_declared_fft_that_sums_is_no_fault():

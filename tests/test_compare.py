@@ -14,8 +14,10 @@ from harness.catalogue import load_catalogue
 from harness.cli import main
 from harness.run.limits import Limits
 from harness.samples import Series, Timing
+from harness.spec import ConvSpec
 from harness.store import RunInfo, Store, load
-from harness.timing.compare import Comparison, Trial
+from harness.timing.child import Timed
+from harness.timing.compare import Comparison, Trial, _info
 from harness.timing.process import Side, SideProblem
 from harness.timing.rule import Finding
 from harness.timing.sides import PREFIX, worktree
@@ -56,6 +58,15 @@ def test_a_backend_that_computes_twice_is_slower_twice_over():
     timings = list(made.timings())
     assert [t.backend for t in timings] == ["a", "b"]
     assert len(timings[0].of("wall")) in (3, 6, 9)
+
+
+def test_the_class_of_a_backend_that_chooses_reaches_the_judge():
+    """Through the lines of JSON that a timed process writes."""
+    told = json.loads(json.dumps(Timed(-1).load("backends.opencl.auto:backend")))
+    info = _info(told)
+    dense, other = ConvSpec("conv", (9, 9), (3, 3)), ConvSpec("conv", (9, 9), (5, 5))
+    assert [str(info.algorithm_for(s)) for s in (dense, other)] == ["winograd F(4,3)", "direct"]
+    assert [info.taint_for(s) for s in (dense, other)] == ["tile", "exact"]
 
 
 def test_equal_sides_raise_no_alarm():

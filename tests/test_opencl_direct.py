@@ -93,6 +93,7 @@ def test_real_data_stay_within_the_direct_bound(device, name):
 CORNERS = {
     "residues-without-taps": ConvSpec("conv_transpose", (28, 7), (1, 7), 1, 3, 8, (2, 1), ((1, 1), (2, 1)), bias=True),
     "depth-residues": ConvSpec("conv_transpose", (2, 5, 6), (1, 3, 3), 1, 2, 9, (2, 1, 1), ((0, 0), (1, 1), (1, 1))),
+    "depth-residues-of-whole-planes": ConvSpec("conv_transpose", (2, 5, 6), (1, 1, 1), 1, 2, 9, (2, 1, 1)),
     "rows-copied-beyond-their-end": ConvSpec("conv", (112, 112), (3, 3), 1, 6, 6, (2, 2), SAME, groups=6),
     "narrow-depthwise": ConvSpec("conv", (7, 7), (3, 3), 2, 40, 40, (1, 1), SAME, groups=40, bias=True),
     "strips-of-depthwise": ConvSpec("conv", (300, 40), (5, 5), 1, 3, 6, (1, 1), ((2, 2), (2, 2)), groups=3),

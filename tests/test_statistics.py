@@ -142,6 +142,11 @@ def test_an_alarm_counts_if_a_second_trial_raises_it_too():
     assert confirmed([slow], [wrong])[0].finding is Finding.WRONG
 
 
+def test_the_second_trial_asks_for_95_percent_at_most():
+    assert Rule().again == Rule(confidence=0.95)
+    assert Rule(confidence=0.9, least=0.1).again == Rule(confidence=0.9, least=0.1)
+
+
 def test_one_pair_that_met_another_process_does_not_undo_five_that_agree():
     """Student's t is then far from sure: its deviation is that pair's."""
     slow = change(Finding.SLOWER, 1.1, 0.001)

@@ -64,6 +64,13 @@ def test_what_is_kept_is_found_again():
     assert [p.name for p in path.parent.iterdir()] == [path.name], "nothing lies beside it"
 
 
+def test_a_file_under_another_name_is_of_other_facts():
+    """A table that was copied by hand, from another driver say."""
+    other = KEY | {"driver_version": "2"}
+    tuned.keep("toy", KEY, CASE.spec, ENTRY).rename(tuned.place("toy", other))
+    assert tuned.find("toy", other, CASE.spec) is None
+
+
 def test_another_specification_has_no_result():
     tuned.keep("toy", KEY, CASE.spec, ENTRY)
     assert tuned.find("toy", KEY, replace(CASE.spec, batch=2)) is None
