@@ -17,7 +17,7 @@ from harness.run.arena import Arena
 from harness.run.shadow import watch_import
 
 NAME = "Oclgrind"
-#: Operations of the largest problem that is simulated: 0.1 ms each where all is searched for (opencl-direct, one core).
+#: Operations of the largest problem that is simulated: 0.1 ms each where all is searched for (opencl-naive, one core).
 MOST_FLOPS = 3_000
 #: What is searched for; after so many findings it is silent, so a worker that has one is ended. Optimised, a kernel holds
 #: instructions that the search for uninitialised values does not know (freeze), and fewer of the accesses in its source.
